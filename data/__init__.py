@@ -1,0 +1,1 @@
+"""Schemas, artifacts, shards and sources: everything that touches a data file."""

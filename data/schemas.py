@@ -1,0 +1,93 @@
+"""Every Arrow schema of the project. A shard carries its schema's name and version as metadata."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+VERSION = 1
+_META = "gill.schema"
+
+
+class SchemaError(ValueError):
+    """A shard holds another kind or version of data than the reader expects."""
+
+
+def _named(name: str, fields: list[tuple[str, pa.DataType]]) -> pa.Schema:
+    return pa.schema(fields, metadata={_META: f"{name}/{VERSION}"})
+
+
+IMAGES = _named(
+    "images",
+    [
+        ("key", pa.string()),
+        ("caption", pa.string()),
+        ("origin", pa.string()),
+        ("source", pa.string()),
+        ("image", pa.binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("sha256", pa.string()),
+    ],
+)
+
+
+def features(dim: int) -> pa.Schema:
+    """Pooled vision features, ``dim`` wide, half precision."""
+    return _named(
+        "features", [("key", pa.string()), ("feature", pa.list_(pa.float16(), dim))]
+    )
+
+
+def text_targets(tokens: int, dim: int) -> pa.Schema:
+    """Text-encoder outputs, row-major ``tokens x dim``, and the caption's own token count."""
+    schema = _named(
+        "text_targets",
+        [
+            ("key", pa.string()),
+            ("num_tokens", pa.int32()),
+            ("target", pa.list_(pa.float16(), tokens * dim)),
+        ],
+    )
+    return schema.with_metadata({**schema.metadata, "gill.shape": f"{tokens},{dim}"})
+
+
+def img_states(num_img_tokens: int, dim: int) -> pa.Schema:
+    """Hidden states of the [IMG] tokens after a caption, row-major ``num_img_tokens x dim``."""
+    schema = _named(
+        "img_states",
+        [("key", pa.string()), ("state", pa.list_(pa.float16(), num_img_tokens * dim))],
+    )
+    return schema.with_metadata({**schema.metadata, "gill.shape": f"{num_img_tokens},{dim}"})
+
+
+def embeddings(dim: int) -> pa.Schema:
+    """Unit vectors of the retrieval space."""
+    return _named(
+        "embeddings", [("key", pa.string()), ("embedding", pa.list_(pa.float32(), dim))]
+    )
+
+
+def name_of(schema: pa.Schema) -> str:
+    """The ``name/version`` a schema carries, or ``none``."""
+    return (schema.metadata or {}).get(_META.encode(), b"none").decode()
+
+
+def shape_of(schema: pa.Schema) -> tuple[int, int]:
+    """Shape of one value of a two-dimensional column.
+
+    Raises:
+        SchemaError: the schema has none.
+    """
+    text = (schema.metadata or {}).get(b"gill.shape")
+    if text is None:
+        raise SchemaError(f"a shard of {name_of(schema)} carries no shape")
+    rows, columns = text.decode().split(",")
+    return int(rows), int(columns)
+
+
+def check(found: pa.Schema, name: str, where: str) -> None:
+    """Raise ``SchemaError`` unless a shard holds ``name`` in this version."""
+    if name_of(found) != f"{name}/{VERSION}":
+        raise SchemaError(
+            f"{where} holds {name_of(found)}, not {name}/{VERSION}; delete it and run its stage"
+        )

@@ -1,0 +1,256 @@
+"""Parquet shards: written whole or not at all, read with checks, joined by key, shuffled by seed.
+
+A data set is a folder of shards named ``<split>-<number>.parquet``. Folders made from one another
+(images, features, targets, [IMG] states) have the same shard names with the same keys in the same
+order, so a training example is a row of several folders and no join table is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data import schemas
+
+Columns = dict[str, npt.NDArray[np.generic] | list[str]]
+
+
+class ShardError(RuntimeError):
+    """A shard is missing, unreadable or does not line up with its neighbours."""
+
+
+def shard_names(folder: Path, split: str | None = None) -> list[str]:
+    """Sorted names of the shards of a folder, of one split or of all."""
+    return sorted(p.name for p in folder.glob(f"{split or '*'}-[0-9]*.parquet"))
+
+
+def write_shard(path: Path, table: pa.Table) -> None:
+    """Write a shard so that no reader ever sees a part of it, also after a crash.
+
+    The image column is left as it is (pictures are compressed already), the rest is zstd.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    compression = {n: "none" if n == "image" else "zstd" for n in table.column_names}
+    with part.open("wb") as handle:
+        pq.write_table(table, handle, compression=compression)
+        handle.flush()
+        os.fsync(handle.fileno())
+    part.replace(path)
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None, kind: str = "") -> pa.Table:
+    """Read a shard, or some columns of it.
+
+    Args:
+        kind: the schema's name, checked when given.
+
+    Raises:
+        ShardError: the file is missing or damaged.
+        schemas.SchemaError: it holds something else.
+    """
+    try:
+        table = pq.read_table(path, columns=list(columns) if columns else None)
+    except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise ShardError(
+            f"cannot read the shard {path}: {error}. Delete it and run the stage "
+            f"{path.parent.parent.name!r} again: only this shard is made anew."
+        ) from error
+    if kind:
+        schemas.check(table.schema, kind, str(path))
+    return table
+
+
+def matrix(table: pa.Table, column: str) -> npt.NDArray[np.generic]:
+    """A fixed-size-list column as an array ``(rows, size)`` without a copy where Arrow allows."""
+    array = table.column(column).combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0)
+    values = array.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(table), -1)
+
+
+def lists(values: npt.NDArray[np.generic], dtype: npt.DTypeLike) -> pa.FixedSizeListArray:
+    """An array ``(rows, ...)`` as a fixed-size-list column."""
+    flat = np.ascontiguousarray(values.reshape(len(values), -1), dtype=dtype)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
+
+
+def _columns(table: pa.Table) -> Columns:
+    out: Columns = {}
+    for name in table.column_names:
+        kind = table.schema.field(name).type
+        if pa.types.is_fixed_size_list(kind):
+            out[name] = matrix(table, name)
+        elif pa.types.is_string(kind) or pa.types.is_binary(kind):
+            out[name] = table.column(name).to_pylist()
+        else:
+            out[name] = table.column(name).to_numpy()
+    return out
+
+
+@dataclass(frozen=True)
+class AlignedShards:
+    """Several folders read as one: each with the columns that are wanted of it.
+
+    Attributes:
+        folders: folder -> columns. ``key`` is read of each and compared.
+        split: train, validation or test.
+    """
+
+    folders: Mapping[Path, Sequence[str]]
+    split: str
+
+    def names(self) -> list[str]:
+        """Shard names, the same in every folder.
+
+        Raises:
+            ShardError: a folder lacks shards that another has, or there are none.
+        """
+        found = {folder: shard_names(folder, self.split) for folder in self.folders}
+        first, expected = next(iter(found.items()))
+        for folder, names in found.items():
+            odd = sorted(set(names) ^ set(expected))
+            if odd:
+                raise ShardError(
+                    f"{folder} and {first} do not have the same shards: {odd[:3]} is in only one "
+                    "of them; delete the artifact that is short and run its stage"
+                )
+        if not expected:
+            raise ShardError(f"{first} has no shards of the split {self.split!r}")
+        return expected
+
+    def rows(self) -> list[int]:
+        """Number of rows of each shard, from the footers alone."""
+        folder = next(iter(self.folders))
+        return [pq.read_metadata(folder / name).num_rows for name in self.names()]
+
+    def read(self, name: str) -> Columns:
+        """The wanted columns of one shard.
+
+        Raises:
+            ShardError: the keys of two folders differ.
+        """
+        joined: Columns = {}
+        keys: list[str] | None = None
+        for folder, columns in self.folders.items():
+            table = read_table(folder / name, ["key", *columns])
+            found = table.column("key").to_pylist()
+            if keys is not None and found != keys:
+                row = next(
+                    (i for i, (a, b) in enumerate(zip(found, keys, strict=False)) if a != b),
+                    min(len(found), len(keys)),
+                )
+                raise ShardError(
+                    f"{folder / name} is not aligned: row {row} differs from the same row of "
+                    f"{next(iter(self.folders)) / name}; delete it and run its stage"
+                )
+            keys = found
+            joined |= _columns(table)
+        return joined
+
+    def all(self) -> Columns:
+        """Every row of the split in order: for the small held-out splits only."""
+        return concatenate([self.read(name) for name in self.names()])
+
+
+def concatenate(parts: Sequence[Columns]) -> Columns:
+    """Join the rows of several shards."""
+    first = parts[0]
+    return {
+        name: np.concatenate([np.asarray(p[name]) for p in parts])
+        if isinstance(first[name], np.ndarray)
+        else [value for p in parts for value in p[name]]
+        for name in first
+    }
+
+
+def take(columns: Columns, rows: npt.NDArray[np.int64]) -> Columns:
+    """Some rows, in the given order."""
+    return {
+        name: value[rows] if isinstance(value, np.ndarray) else [value[i] for i in rows]
+        for name, value in columns.items()
+    }
+
+
+@dataclass(frozen=True)
+class ShuffledBatches:
+    """Batches of a split in an order that depends on the seed alone.
+
+    Each epoch permutes the shards, reads ``buffer_shards`` at a time, permutes the rows of that
+    buffer and cuts batches from it. Within windows of ``sort_window`` batches the rows are sorted
+    by length, so that a batch is padded little. The position is the number of batches before, so a
+    run resumes at exactly the next batch after reading one buffer.
+
+    Attributes:
+        length: maps the rows of a buffer to their lengths; without it nothing is sorted.
+        drop_short: rows that do not fill the last batch of a buffer are left out of that epoch
+            (another permutation leaves out others); a buffer smaller than a batch is one batch.
+    """
+
+    shards: AlignedShards
+    batch_size: int
+    seed: int
+    buffer_shards: int = 8
+    sort_window: int = 8
+    length: Callable[[Columns], Sequence[int]] | None = None
+
+    def _buffers(self, epoch: int) -> list[tuple[list[int], int]]:
+        rows = self.shards.rows()
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(rows))
+        groups = [
+            order[i : i + self.buffer_shards].tolist()
+            for i in range(0, len(order), self.buffer_shards)
+        ]
+        return [
+            (group, max(1, sum(rows[i] for i in group) // self.batch_size)) for group in groups
+        ]
+
+    def batches_per_epoch(self) -> int:
+        """Number of batches before the order starts anew."""
+        return sum(batches for _, batches in self._buffers(0))
+
+    def batches(self, start: int) -> Iterator[Columns]:
+        """Endless batches from position ``start`` on.
+
+        The number of batches of an epoch depends on how its shards are grouped, so a position is
+        found by walking the plan; that reads footers only.
+        """
+        names = self.shards.names()
+        epoch, position = 0, 0
+        while True:
+            for number, (group, count) in enumerate(self._buffers(epoch)):
+                if position + count <= start:
+                    position += count
+                    continue
+                buffer = concatenate([self.shards.read(names[i]) for i in group])
+                for rows in self._cut(buffer, epoch, number, count):
+                    if position >= start:
+                        yield take(buffer, rows)
+                    position += 1
+            epoch += 1
+
+    def _cut(
+        self, buffer: Columns, epoch: int, number: int, count: int
+    ) -> list[npt.NDArray[np.int64]]:
+        generator = np.random.default_rng([self.seed, epoch, number])
+        order = generator.permutation(len(buffer["key"]))
+        order = order[: count * self.batch_size]
+        if self.length is not None:
+            lengths = np.asarray(self.length(buffer))
+            window = self.sort_window * self.batch_size
+            order = np.concatenate(
+                [
+                    part[np.argsort(lengths[part], kind="stable")]
+                    for part in (order[i : i + window] for i in range(0, len(order), window))
+                ]
+            )
+        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        return [batches[i] for i in generator.permutation(len(batches))]

@@ -1,0 +1,62 @@
+"""The whole DAG on one screen.
+
+    python -m flows.pipeline --recipe tiny                 run it here, without a deployment
+    prefect deployment run gill/full-pipeline --watch      run it on a worker
+    prefect deployment run gill/mapper --watch             run one stage on what is there
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from prefect import flow
+
+from flows.recipes import RECIPES, resolve
+from tasks.registry import STAGES, stage_named
+from tasks.stage import PipelineRun
+
+
+@flow(name="gill", persist_result=False)
+def gill(
+    recipe: str = "embedded",
+    overrides: dict[str, Any] | None = None,
+    stage: str | None = None,
+    force: list[str] | bool = False,
+) -> None:
+    """Make every artifact of GILL that is not there yet.
+
+    Args:
+        recipe: embedded, tiny or opt-6.7b.
+        overrides: flat, such as {"mapper.learning_rate": 5e-4}.
+        stage: run this stage alone, on artifacts that are there.
+        force: stages to make again although their artifact is there; true means those that run.
+    """
+    config = resolve(recipe, overrides or {})
+    if isinstance(force, bool):
+        force = ([stage_named(stage).name] if stage else list(STAGES)) if force else []
+    with PipelineRun(recipe, config, only=stage, force=force) as run:
+        images = run("download")
+        features = run("clip_features", images)
+        targets = run("text_targets", images)
+        adapters = run("adapters", images, features)
+        mapper = run("mapper", targets, adapters)
+        index = run("index", features, adapters)
+        decision = run("decision", images, features, adapters, mapper, index)
+        run("evaluate", images, features, targets, adapters, mapper, index, decision)
+
+
+def main() -> None:
+    """Run the flow in this process."""
+    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=gill.__doc__)
+    parser.add_argument("--recipe", default="tiny", help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument("--stage", default=None, help=f"one of {', '.join(STAGES)}")
+    parser.add_argument("--overrides", type=json.loads, default={}, help='JSON: {"key": value}')
+    parser.add_argument("--force", nargs="*", default=[], metavar="STAGE")
+    given = parser.parse_args()
+    gill(recipe=given.recipe, overrides=given.overrides, stage=given.stage, force=given.force)
+
+
+if __name__ == "__main__":
+    main()

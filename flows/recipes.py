@@ -1,0 +1,155 @@
+"""Recipes: functions that return a whole, typed configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from flows.config import ConfigError, PipelineConfig
+from tasks.config import (
+    AdaptersConfig,
+    DecisionConfig,
+    DownloadConfig,
+    EvaluateConfig,
+    GeneratorConfig,
+    LanguageConfig,
+    MapperConfig,
+    PartsConfig,
+    RuntimeConfig,
+    VisionConfig,
+)
+
+
+def tiny() -> PipelineConfig:
+    """Micro models with random weights on 64 pairs: every stage in seconds, for tests."""
+    return PipelineConfig(
+        parts=PartsConfig(
+            language=LanguageConfig(name="tiny", precision="float32"),
+            vision=VisionConfig(name="tiny"),
+            generator=GeneratorConfig(name="tiny", steps=2),
+        ),
+        runtime=RuntimeConfig(device="cpu", minimum_free_bytes=1 << 26),
+        download=DownloadConfig(limit=64, shard_size=16),
+        adapters=AdaptersConfig(
+            steps=12,
+            batch_size=8,
+            warmup_steps=2,
+            precision="float32",
+            num_img_tokens=2,
+            num_visual_tokens=2,
+            retrieval_dim=8,
+            log_every=4,
+            checkpoint_every=4,
+            validate_every=8,
+        ),
+        mapper=MapperConfig(
+            steps=12,
+            batch_size=8,
+            warmup_steps=2,
+            precision="float32",
+            hidden_dim=16,
+            layers=1,
+            heads=2,
+            feedforward_dim=32,
+            log_every=4,
+            checkpoint_every=4,
+            validate_every=8,
+        ),
+        decision=DecisionConfig(
+            steps=20,
+            batch_size=8,
+            train_prompts=24,
+            validation_prompts=24,
+            votes=3,
+            margin=0.0,
+            log_every=5,
+        ),
+        evaluate=EvaluateConfig(
+            retrieval_candidates=64, captions=8, max_new_tokens=6, pictures=12, gallery=4
+        ),
+    )
+
+
+def embedded() -> PipelineConfig:
+    """Real weights and real pictures without a network: minutes on two CPU cores."""
+    return PipelineConfig(
+        parts=PartsConfig(
+            language=LanguageConfig(name="embedded", precision="bfloat16"),
+            vision=VisionConfig(name="embedded"),
+            generator=GeneratorConfig(name="embedded", steps=10, guidance_scale=3.0),
+        ),
+        adapters=AdaptersConfig(
+            steps=240,
+            batch_size=64,
+            learning_rate=2e-3,
+            warmup_steps=20,
+            schedule="cosine",
+            num_img_tokens=4,
+            retrieval_dim=256,
+            max_tokens=28,
+            log_every=5,
+            checkpoint_every=20,
+            validate_every=120,
+        ),
+        mapper=MapperConfig(
+            steps=900,
+            batch_size=64,
+            learning_rate=1e-3,
+            warmup_steps=50,
+            schedule="cosine",
+            hidden_dim=256,
+            feedforward_dim=1024,
+            layers=2,
+            log_every=20,
+            checkpoint_every=100,
+            validate_every=300,
+        ),
+        decision=DecisionConfig(
+            steps=600,
+            batch_size=64,
+            train_prompts=300,
+            validation_prompts=150,
+            schedule="cosine",
+            log_every=20,
+        ),
+        evaluate=EvaluateConfig(pictures=200),
+    )
+
+
+def opt_6_7b() -> PipelineConfig:
+    """The paper's run: OPT-6.7B, CLIP ViT-L/14, Stable Diffusion 1.5 (facts in docs/method.md)."""
+    return PipelineConfig(
+        parts=PartsConfig(
+            language=LanguageConfig(name="facebook/opt-6.7b", precision="bfloat16"),
+            vision=VisionConfig(name="ViT-L-14", pretrained="openai"),
+            generator=GeneratorConfig(
+                name="stable-diffusion-v1-5/stable-diffusion-v1-5", steps=50, guidance_scale=7.5
+            ),
+        ),
+        adapters=AdaptersConfig(),
+        mapper=MapperConfig(),
+        decision=DecisionConfig(),
+        evaluate=EvaluateConfig(pictures=2048, retrieval_candidates=5000, captions=5000),
+    )
+
+
+RECIPES: dict[str, Callable[[], PipelineConfig]] = {
+    "tiny": tiny,
+    "embedded": embedded,
+    "opt-6.7b": opt_6_7b,
+}
+
+
+def resolve(recipe: str, overrides: Mapping[str, Any]) -> PipelineConfig:
+    """The configuration of a recipe with overrides.
+
+    Raises:
+        ConfigError: the recipe or a key is unknown, or a value does not fit.
+    """
+    if recipe not in RECIPES:
+        near = get_close_matches(recipe, RECIPES, n=1, cutoff=0.0)
+        raise ConfigError(
+            f"unknown recipe {recipe!r}; did you mean {near[0]!r}? Recipes: {', '.join(RECIPES)}"
+        )
+    return RECIPES[recipe]().with_overrides(overrides)

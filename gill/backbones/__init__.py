@@ -1,0 +1,1 @@
+"""The frozen parts: the only place of the project that loads pretrained weights."""

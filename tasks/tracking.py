@@ -1,0 +1,304 @@
+"""The one place that knows MLflow: runs, metrics, pictures, tables, data sets, model versions.
+
+Everything goes through ``MlflowClient`` with explicit run ids, so stages that run side by side in
+threads cannot write into each other's runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from filelock import FileLock
+
+from data.artifacts import Artifact
+from tasks.frozen import ROOT, var_folder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+    from PIL.Image import Image
+
+EXPERIMENT = "gill"
+logger = logging.getLogger("gill")
+
+
+class StageLog(Protocol):
+    """What a stage may say while it works."""
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Numbers at a step."""
+
+    def picture(self, name: str, image: Image) -> None:
+        """A picture, shown among the run's artifacts."""
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """A plot."""
+
+    def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """A table; PIL pictures in it are shown."""
+
+    def progress(self, done: int, total: int, unit: str, resumed: int = 0) -> None:
+        """How far a long piece of work is; ``resumed`` of it was done by an earlier process."""
+
+
+@dataclass
+class Eta:
+    """Turns counts into a line with a rate and the time that is left, at most every few seconds."""
+
+    every: float = 5.0
+    _started: dict[str, tuple[float, int]] = field(default_factory=dict)
+    _said: dict[str, float] = field(default_factory=dict)
+
+    def line(self, done: int, total: int, unit: str, resumed: int = 0) -> str | None:
+        """The line to print, or None when the last one is recent."""
+        now = time.monotonic()
+        began, first = self._started.setdefault(unit, (now, max(resumed, done if done else 0)))
+        if done < total and now - self._said.get(unit, -1e9) < self.every:
+            return None
+        self._said[unit] = now
+        rate = (done - first) / (now - began) if now > began and done > first else 0.0
+        left = f"{(total - done) / rate:.0f} s left" if rate else "measuring"
+        return f"{done}/{total} {unit} ({100 * done / max(1, total):.0f}%), {rate:.1f}/s, {left}"
+
+
+class ConsoleLog:
+    """A ``StageLog`` without MLflow: keeps what it is told and prints progress."""
+
+    def __init__(self) -> None:
+        self.history: list[tuple[int, dict[str, float]]] = []
+        self.tables: dict[str, Mapping[str, Sequence[Any]]] = {}
+        self._eta = Eta()
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """See ``StageLog``."""
+        self.history.append((step, dict(values)))
+
+    def picture(self, name: str, image: Image) -> None:
+        """See ``StageLog``."""
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """See ``StageLog``."""
+
+    def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """See ``StageLog``."""
+        self.tables[name] = columns
+
+    def progress(self, done: int, total: int, unit: str, resumed: int = 0) -> None:
+        """See ``StageLog``."""
+        if line := self._eta.line(done, total, unit, resumed):
+            logger.info(line)
+
+
+class MlflowStageLog(ConsoleLog):
+    """A ``StageLog`` that writes into one MLflow run, and progress to the given logger."""
+
+    def __init__(self, run_id: str, progress_logger: Any) -> None:
+        super().__init__()
+        self.run_id = run_id
+        self._logger = progress_logger
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """See ``StageLog``."""
+        log_metrics(self.run_id, values, step)
+
+    def picture(self, name: str, image: Image) -> None:
+        """See ``StageLog``."""
+        client().log_image(self.run_id, image, artifact_file=f"{name}.png")
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """See ``StageLog``."""
+        client().log_figure(self.run_id, figure, f"{name}.png")
+
+    def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """See ``StageLog``."""
+        import mlflow
+        import pandas as pd
+        from PIL.Image import Image
+
+        shown = {
+            key: [mlflow.Image(v) if isinstance(v, Image) else v for v in values]
+            for key, values in columns.items()
+        }
+        client().log_table(self.run_id, pd.DataFrame(shown), f"{name}.json")
+
+    def progress(self, done: int, total: int, unit: str, resumed: int = 0) -> None:
+        """See ``StageLog``."""
+        if line := self._eta.line(done, total, unit, resumed):
+            self._logger.info(line)
+
+
+def tracking_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, or the SQLite file that the local server also reads."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{var_folder() / 'mlflow.db'}"
+
+
+@cache
+def _client(uri: str) -> MlflowClient:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def client() -> MlflowClient:
+    """The client of the current tracking URI."""
+    return _client(tracking_uri())
+
+
+def experiment_id() -> str:
+    """The experiment ``gill``; made once, by one process, with its artifacts under ``var/``."""
+    var_folder().mkdir(parents=True, exist_ok=True)
+    with FileLock(var_folder() / "mlflow.lock"):
+        found = client().get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return str(found.experiment_id)
+        location = (var_folder() / "mlartifacts").as_uri()
+        return str(client().create_experiment(EXPERIMENT, artifact_location=location))
+
+
+@cache
+def git_revision() -> str:
+    """The commit that runs, with ``+changes`` where the tree differs from it."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{commit}+changes" if changed else commit
+
+
+def start_run(name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
+    """Start a run and return its id."""
+    all_tags = {**tags, "git": git_revision(), "pid": str(os.getpid())}
+    if parent is not None:
+        all_tags["mlflow.parentRunId"] = parent
+    run = client().create_run(experiment_id(), run_name=name, tags=all_tags)
+    return str(run.info.run_id)
+
+
+def end_run(run_id: str, status: str) -> None:
+    """End a run as FINISHED, FAILED or KILLED."""
+    client().set_terminated(run_id, status)
+
+
+def run_is_known(run_id: str) -> bool:
+    """Whether the tracking store still has a run."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client().get_run(run_id).info.lifecycle_stage == "active"
+    except MlflowException:
+        return False
+
+
+def log_metrics(run_id: str, values: Mapping[str, float], step: int = 0) -> None:
+    """Write numbers in one request."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    client().log_batch(run_id, [Metric(k, float(v), now, step) for k, v in values.items()])
+
+
+def log_params(run_id: str, values: Mapping[str, Any]) -> None:
+    """Write a configuration, nested keys joined by dots."""
+    from mlflow.entities import Param
+
+    flat = [Param(k, str(v)[:5000]) for k, v in flatten(values).items()]
+    for start in range(0, len(flat), 100):
+        client().log_batch(run_id, params=flat[start : start + 100])
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a run."""
+    from mlflow.entities import RunTag
+
+    client().log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+
+def log_artifacts_as_datasets(run_id: str, artifacts: Sequence[Artifact], context: str) -> None:
+    """Show a stage's input or output artifacts as MLflow data sets."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = []
+    for artifact in artifacts:
+        described = Dataset(
+            name=artifact.stage,
+            digest=artifact.fingerprint[:12],
+            source_type="local",
+            source=f'{{"uri": "{artifact.path.as_uri()}"}}',
+            profile=None,
+            schema=None,
+        )
+        inputs.append(DatasetInput(described, [InputTag("mlflow.data.context", context)]))
+    if inputs:
+        client().log_inputs(run_id, inputs)
+
+
+def register_model(name: str, folder: Path, run_id: str, tags: Mapping[str, str]) -> str:
+    """Register a folder of weights as the next version of a model and return the version."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client().get_registered_model(name)
+    except MlflowException:
+        client().create_registered_model(name, description="A trained part of GILL")
+    version = client().create_model_version(
+        name, source=folder.as_uri(), run_id=run_id, tags=dict(tags)
+    )
+    return str(version.version)
+
+
+@contextmanager
+def peak_memory() -> Iterator[dict[str, float]]:
+    """Sample this process's resident memory; the dictionary holds ``peak_memory_bytes`` after."""
+    import threading
+
+    import psutil
+
+    process, found, stop = psutil.Process(), {"peak_memory_bytes": 0.0}, threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(0.5):
+            found["peak_memory_bytes"] = max(
+                found["peak_memory_bytes"], float(process.memory_info().rss)
+            )
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+        found["peak_memory_bytes"] = max(
+            found["peak_memory_bytes"], float(process.memory_info().rss)
+        )
