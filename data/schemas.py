@@ -33,9 +33,7 @@ IMAGES = _named(
 
 def features(dim: int) -> pa.Schema:
     """Pooled vision features, ``dim`` wide, half precision."""
-    return _named(
-        "features", [("key", pa.string()), ("feature", pa.list_(pa.float16(), dim))]
-    )
+    return _named("features", [("key", pa.string()), ("feature", pa.list_(pa.float16(), dim))])
 
 
 def text_targets(tokens: int, dim: int) -> pa.Schema:
@@ -62,9 +60,7 @@ def img_states(num_img_tokens: int, dim: int) -> pa.Schema:
 
 def embeddings(dim: int) -> pa.Schema:
     """Unit vectors of the retrieval space."""
-    return _named(
-        "embeddings", [("key", pa.string()), ("embedding", pa.list_(pa.float32(), dim))]
-    )
+    return _named("embeddings", [("key", pa.string()), ("embedding", pa.list_(pa.float32(), dim))])
 
 
 def name_of(schema: pa.Schema) -> str:

@@ -209,9 +209,7 @@ class ShuffledBatches:
             order[i : i + self.buffer_shards].tolist()
             for i in range(0, len(order), self.buffer_shards)
         ]
-        return [
-            (group, max(1, sum(rows[i] for i in group) // self.batch_size)) for group in groups
-        ]
+        return [(group, max(1, sum(rows[i] for i in group) // self.batch_size)) for group in groups]
 
     def batches_per_epoch(self) -> int:
         """Number of batches before the order starts anew."""

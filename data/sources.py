@@ -22,13 +22,14 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Pair:
-    """One image and its caption, as the source holds them."""
+    """One image and its caption, as the source holds them; ``title`` is a short caption or ""."""
 
     key: str
     caption: str
     origin: str
     source: str
     image: bytes
+    title: str = ""
 
 
 class Source(Protocol):
@@ -87,7 +88,14 @@ class EmbeddedPack:
                 if self.limit is not None and given >= self.limit:
                     return
                 given += 1
-                yield Pair(row["key"], row["caption"], row["origin"], row["style"], row["image"])
+                yield Pair(
+                    row["key"],
+                    row["caption"],
+                    row["origin"],
+                    row["style"],
+                    row["image"],
+                    row["title"],
+                )
 
     def _expected(self) -> str:
         return str(json.loads((self.folder / "pack.json").read_text())["sha256"])

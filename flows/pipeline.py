@@ -1,17 +1,27 @@
 """The whole DAG on one screen.
 
-    python -m flows.pipeline --recipe tiny                 run it here, without a deployment
-    prefect deployment run gill/full-pipeline --watch      run it on a worker
-    prefect deployment run gill/mapper --watch             run one stage on what is there
+python -m flows.pipeline --recipe tiny                 run it here, without a deployment
+prefect deployment run gill/full-pipeline --watch      run it on a worker
+prefect deployment run gill/mapper --watch             run one stage on what is there
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import httpx
 from prefect import flow
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    get_current_settings,
+    temporary_settings,
+)
 
 from flows.recipes import RECIPES, resolve
 from tasks.registry import STAGES, stage_named
@@ -55,7 +65,29 @@ def main() -> None:
     parser.add_argument("--overrides", type=json.loads, default={}, help='JSON: {"key": value}')
     parser.add_argument("--force", nargs="*", default=[], metavar="STAGE")
     given = parser.parse_args()
-    gill(recipe=given.recipe, overrides=given.overrides, stage=given.stage, force=given.force)
+    with reachable_server():
+        gill(recipe=given.recipe, overrides=given.overrides, stage=given.stage, force=given.force)
+
+
+@contextmanager
+def reachable_server() -> Iterator[None]:
+    """Use the configured Prefect server if it answers, else a temporary one for this process."""
+    address = get_current_settings().api.url or ""
+    try:
+        answered = bool(address) and httpx.get(f"{address}/health", timeout=3).is_success
+    except httpx.HTTPError:
+        answered = False
+    if answered:
+        yield
+        return
+    print(f"no Prefect server at {address or 'any address'}; this run has a temporary one")
+    temporary = {
+        PREFECT_API_URL: None,
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
+    }
+    with temporary_settings(temporary):
+        yield
 
 
 if __name__ == "__main__":

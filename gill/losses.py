@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 GenerationForm = Literal["norm", "squared"]
 
 
 def token_loss(vocabulary: Tensor, img: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy over the vocabulary extended by the [IMG] tokens, mean over the labels: l_c, l_p.
+    """Mean cross-entropy over the vocabulary extended by the [IMG] tokens: l_c and l_p.
 
     Args:
         vocabulary: logits ``(n, vocab_size)`` of the frozen output layer.
@@ -20,6 +20,73 @@ def token_loss(vocabulary: Tensor, img: Tensor, labels: Tensor) -> Tensor:
         labels: ``(n,)``, ids; [IMGi] is ``vocab_size + i``.
     """
     return F.cross_entropy(torch.cat([vocabulary.float(), img.float()], dim=-1), labels)
+
+
+class _FrozenHeadLoss(torch.autograd.Function):
+    """The token loss without keeping the vocabulary logits.
+
+    The output layer is frozen, so only the gradient with respect to the hidden states and the [IMG]
+    logits is wanted, and both follow from the softmax in the same pass. A chunk of logits is
+    computed, used and dropped: memory is that of one chunk and the logits are made once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        img: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        chunk: int,
+    ) -> Tensor:
+        count, vocab_size = len(hidden), len(weight)
+        grad_hidden, grad_img = torch.empty_like(hidden), torch.empty_like(img)
+        total = hidden.new_zeros((), dtype=torch.float32)
+        wanted = labels < vocab_size
+        for start in range(0, count, chunk):
+            rows = slice(start, min(start + chunk, count))
+            logits = F.linear(hidden[rows].to(weight.dtype), weight, bias).float()
+            norm = torch.logaddexp(logits.logsumexp(-1), img[rows].float().logsumexp(-1))
+            at = labels[rows].clamp(max=vocab_size - 1)[:, None]
+            img_at = (labels[rows] - vocab_size).clamp(min=0)[:, None]
+            own = torch.where(
+                wanted[rows],
+                logits.gather(1, at)[:, 0],
+                img[rows].float().gather(1, img_at)[:, 0],
+            )
+            total += (norm - own).sum()
+            share = (img[rows].float() - norm[:, None]).exp()
+            share.scatter_add_(1, img_at, -(~wanted[rows]).float()[:, None])
+            grad_img[rows] = (share / count).to(img.dtype)
+            logits.sub_(norm[:, None]).exp_()
+            logits.scatter_add_(1, at, -wanted[rows].float()[:, None])
+            grad_hidden[rows] = (logits.to(weight.dtype) @ weight / count).to(hidden.dtype)
+        ctx.save_for_backward(grad_hidden, grad_img)
+        return total / count
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        grad_hidden, grad_img = ctx.saved_tensors
+        return gradient * grad_hidden, gradient * grad_img, None, None, None, None
+
+
+def frozen_head_loss(
+    hidden: Tensor, img: Tensor, head: nn.Module, labels: Tensor, chunk: int = 256
+) -> Tensor:
+    """``token_loss`` of hidden states ``(n, dim)`` under a frozen output layer.
+
+    Equals ``token_loss(head(hidden), img, labels)`` and its gradients (a test holds this). Layers
+    that are not a plain ``nn.Linear`` (quantised ones, say) take that plain way.
+
+    Args:
+        img: logits ``(n, r)`` of the [IMG] tokens.
+        chunk: positions whose vocabulary logits are held at a time.
+    """
+    if type(head) is not nn.Linear or head.weight.requires_grad:
+        return token_loss(head(hidden), img, labels)
+    loss: Tensor = _FrozenHeadLoss.apply(hidden, img, head.weight, head.bias, labels, chunk)
+    return loss
 
 
 def contrastive_loss(text: Tensor, image: Tensor, scale: Tensor) -> Tensor:

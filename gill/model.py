@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gill.backbones.language import LanguageModel
 from gill.captioning import CaptioningMap
-from gill.losses import contrastive_loss, token_loss
+from gill.losses import contrastive_loss, frozen_head_loss
 from gill.packing import CaptionLayout, ImgLayout, caption_layout, img_layout
 from gill.retrieval import RetrievalMaps
 from gill.specs import AdapterSpec
@@ -103,11 +103,7 @@ class GillModel:
             packed,
         )
         hidden = self._caption_hidden(layout, batch.features)
-        return token_loss(
-            self.language.logits(hidden),
-            self.adapters.img_tokens.logits(hidden),
-            layout.labels.to(hidden.device),
-        )
+        return self._token_loss(hidden, layout.labels.to(hidden.device))
 
     def img_pass(self, captions: list[list[int]], packed: bool) -> tuple[Tensor, Tensor]:
         """[IMG] states ``(batch, r, llm_dim)`` with gradients to E_img, and l_p.
@@ -134,10 +130,7 @@ class GillModel:
         states = after.flatten(0, 1)[layout.state_at.to(device)]
         hidden = torch.cat([before, after], dim=1).flatten(0, 1)[layout.before_at.to(device)]
         first = torch.full((len(hidden),), self.adapters.img_tokens.first_id, device=device)
-        loss = token_loss(
-            self.language.logits(hidden), self.adapters.img_tokens.logits(hidden), first
-        )
-        return states.float(), loss
+        return states.float(), self._token_loss(hidden, first)
 
     @torch.no_grad()
     def img_states(self, captions: list[list[int]]) -> Tensor:
@@ -159,6 +152,10 @@ class GillModel:
         out: Tensor = self.adapters.captioning(features.to(self.language.device).float())
         return out
 
+    def _token_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        img = self.adapters.img_tokens.logits(hidden)
+        return frozen_head_loss(hidden, img, self.language.head, labels)
+
     def _caption_hidden(self, layout: CaptionLayout, features: Tensor) -> Tensor:
         device = self.language.device
         embeddings = self._embed(layout.ids)
@@ -174,5 +171,3 @@ class GillModel:
         number = ids - self.adapters.img_tokens.first_id
         img = self.adapters.img_tokens.weight[number.clamp(min=0)].to(frozen.dtype)
         return torch.where((number >= 0)[..., None], img, frozen)
-
-

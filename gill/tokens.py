@@ -32,7 +32,7 @@ class ImgTokenEmbeddings(nn.Module):
         self.rescale()
         self.output_weight: nn.Parameter | None = None
         if not language.tied:
-            scale = language.head.weight.detach().float().std()
+            scale = torch.as_tensor(language.head.weight).detach().float().std()
             self.output_weight = nn.Parameter(torch.randn_like(self.weight) * scale)
 
     def __len__(self) -> int:
@@ -44,6 +44,6 @@ class ImgTokenEmbeddings(nn.Module):
         self.weight.mul_(self.norm / self.weight.norm(dim=-1, keepdim=True).clamp(min=1e-12))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits of the [IMG] tokens, ``(..., num_img_tokens)``, for hidden states ``(..., dim)``."""
+        """Logits of the [IMG] tokens ``(..., num_img_tokens)`` of hidden states ``(..., dim)``."""
         rows = self.weight if self.output_weight is None else self.output_weight
         return hidden.float() @ rows.T

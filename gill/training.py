@@ -22,7 +22,7 @@ Schedule = Literal["step", "cosine", "trapezoid"]
 
 @dataclass(frozen=True)
 class Optimization:
-    """AdamW and its schedule. The defaults are the reference run's (facts: lr 1e-3, betas, decay)."""
+    """AdamW and its schedule; the defaults are the reference run's."""
 
     steps: int
     learning_rate: float = 1e-3
@@ -151,7 +151,7 @@ class Trainer:
         for part in parts:
             with autocast(device, self.config.precision):
                 losses = self.loss(part)
-            (losses["loss"] / len(parts)).backward()  # type: ignore[no-untyped-call]
+            (losses["loss"] / len(parts)).backward()
             for name, value in losses.items():
                 share = value.detach() / len(parts)
                 summed[name] = summed[name] + share if name in summed else share
@@ -195,7 +195,8 @@ class Trainer:
         expected, found = self._trained_names(), set(state["module"])
         if expected != found:
             raise ResumeError(
-                f"the checkpoint lacks {sorted(expected - found)} and has {sorted(found - expected)}"
+                f"the checkpoint lacks {sorted(expected - found)} and "
+                f"has {sorted(found - expected)}"
             )
         self.module.load_state_dict(state["module"], strict=False)
         self.optimizer.load_state_dict(state["optimizer"])

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from data import schemas
 from data.artifacts import Artifact, write_json
 from data.shards import AlignedShards, Columns, ShuffledBatches, lists, read_table
 from gill.backbones.language import LanguageModel
 from gill.evaluation.retrieval import recall
+from gill.losses import contrastive_loss
 from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
 from gill.specs import AdapterSpec
 from gill.training import Trainer, autocast
@@ -74,13 +77,60 @@ def run(context: StageContext) -> dict[str, float]:
             context,
             validate=validate,
         )
+        _write_states(context, model, images)
+        if config.refine_steps:
+            refine(context, adapters, features)
         metrics = {f"validation_{k}": v for k, v in validate().items()}
     context.log.metrics(metrics, config.steps)
     save(context.out, adapters)
-    _write_states(context, model, images)
     finish(context)
     parameters = sum(p.numel() for p in adapters.parameters())
     return {**metrics, "trained_parameters": float(parameters)}
+
+
+def refine(context: StageContext, adapters: Adapters, features: Path) -> None:
+    """Train the retrieval maps further on the cached states, which are constants by now."""
+    config: AdaptersConfig = context.config
+    shards = AlignedShards({context.out / STATES: ["state"], features: ["feature"]}, "train")
+    order = ShuffledBatches(shards, config.refine_batch_size, config.seed + 1)
+    device = adapters.img_tokens.weight.device
+
+    def noisy(x: Tensor) -> Tensor:
+        return x + config.refine_noise * x.std() * torch.randn_like(x)
+
+    def loss(batch: RefineBatch) -> dict[str, Tensor]:
+        maps = adapters.retrieval
+        text, image = maps.embed_text(noisy(batch.states)), maps.embed_image(noisy(batch.features))
+        return {"loss": contrastive_loss(text, image, maps.scale())}
+
+    def batches(start: int) -> Iterator[RefineBatch]:
+        for rows in order.batches(start):
+            states = torch.from_numpy(np.asarray(rows["state"], np.float32)).to(device)
+            feature = torch.from_numpy(np.asarray(rows["feature"], np.float32)).to(device)
+            yield RefineBatch(states.view(len(states), config.num_img_tokens, -1), feature)
+
+    settings = replace(
+        optimization(config),
+        steps=config.refine_steps,
+        learning_rate=1e-3,
+        weight_decay=0.1,
+        warmup_steps=0,
+        schedule="cosine",
+        accumulate=1,
+        precision="float32",
+    )
+    train(Trainer(adapters.retrieval, loss, settings), batches, context, "refine")
+
+
+@dataclass(frozen=True)
+class RefineBatch:
+    """Cached states ``(batch, r, llm_dim)`` and features ``(batch, vision_dim)``."""
+
+    states: Tensor
+    features: Tensor
+
+    def __len__(self) -> int:
+        return len(self.states)
 
 
 def save(folder: Path, adapters: Adapters) -> None:

@@ -120,6 +120,11 @@ class AdaptersConfig(TrainingConfig):
     captioning_weight: float = 1.0
     img_prediction_weight: float = 1.0
     retrieval_weight: float = 1.0
+    # Further steps of W_t2i, W_i2t and the temperature on the cached [IMG] states, once E_img is
+    # fixed: they cost no pass of the language model. The reference run has none.
+    refine_steps: int = Field(0, ge=0)
+    refine_batch_size: int = Field(512, ge=2)
+    refine_noise: float = Field(0.5, ge=0)  # on both inputs, relative to their deviation
     validate_every: int = neutral(200, ge=1)
     state_batch_size: int = neutral(64, ge=1)
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +18,9 @@ from torch import Tensor
 
 from data.artifacts import Artifact, write_json
 from data.shards import AlignedShards, Columns, read_table, shard_names, write_shard
-from gill.decision import CHOICES, DecisionModel, confident_label, votes_from_scores
+from gill.decision import CHOICES, DecisionModel, Vote, confident_label, votes_from_scores
 from gill.evaluation.choices import decision_scores, majority_scores
+from gill.mapper import MapperKind
 from gill.training import Trainer
 from tasks.adapters import STATES
 from tasks.answers import Answers, as_image, pooled_features, stored_pictures
@@ -195,28 +197,38 @@ def score_answers(
     return AnswerScores(found, retrieved, torch.stack(columns, dim=1), *first)
 
 
-def read_votes(folder: Path) -> list[dict[str, object]]:
+class Ballot(TypedDict):
+    """One prompt and the votes on its answers."""
+
+    key: str
+    caption: str
+    retrieved_key: str
+    retrieved_score: float
+    generated_scores: list[float]
+    votes: list[Vote]
+
+
+def read_votes(folder: Path) -> list[Ballot]:
     """Every voted prompt in order."""
     return [row for name in shard_names(folder) for row in read_table(folder / name).to_pylist()]
 
 
-def _main_kind(mapper: Artifact) -> str:
-    return str(mapper.manifest().config["kind"])
+def _main_kind(mapper: Artifact) -> MapperKind:
+    kind: MapperKind = mapper.manifest().config["kind"]
+    return kind
 
 
 def _gallery(
     context: StageContext,
     answers: Answers,
     prompts: Columns,
-    votes: list[dict[str, object]],
+    votes: list[Ballot],
     labels: list[int | None],
     count: int = 24,
 ) -> None:
     config: DecisionConfig = context.config
     rows = votes[:count]
-    found = stored_pictures(
-        context.inputs["download"], [str(r["retrieved_key"]) for r in rows]
-    )
+    found = stored_pictures(context.inputs["download"], [r["retrieved_key"] for r in rows])
     states = answers.states({"state": np.asarray(prompts["state"])[: len(rows)]})
     mapper = answers.mapper(_main_kind(context.inputs["mapper"]))
     seeds = [config.seed * 100_003 + i for i in range(len(rows))]
@@ -225,7 +237,7 @@ def _gallery(
         "votes",
         {
             "prompt": [r["caption"] for r in rows],
-            "retrieved": [found[str(r["retrieved_key"])] for r in rows],
+            "retrieved": [found[r["retrieved_key"]] for r in rows],
             "generated": [as_image(p) for p in pictures],
             "votes": [" ".join(r["votes"]) for r in rows],
             "label": ["left out" if x is None else CHOICES[x] for x in labels[: len(rows)]],
@@ -238,9 +250,7 @@ def _confusion(context: StageContext, metrics: dict[str, float]) -> None:
 
     figure = Figure(figsize=(4, 3.4), layout="constrained")
     axes = figure.add_subplot()
-    matrix = np.array(
-        [[metrics[f"true_{a}_predicted_{b}"] for b in CHOICES] for a in CHOICES]
-    )
+    matrix = np.array([[metrics[f"true_{a}_predicted_{b}"] for b in CHOICES] for a in CHOICES])
     axes.imshow(matrix, cmap="Blues")
     for (i, j), value in np.ndenumerate(matrix):
         axes.text(j, i, f"{value:.0f}", ha="center", va="center")

@@ -111,7 +111,7 @@ def _pictures_and_decisions(
     seeds = [config.seed * 100_003 + i for i in range(count)]
     target = torch.from_numpy(np.asarray(rows["target"][:count], np.float32))
     target = target.view(count, answers.generator.num_tokens, -1)
-    conditions = {"own_text_encoder": (target, None)}
+    conditions: dict[str, tuple[Tensor, float | None]] = {"own_text_encoder": (target, None)}
     for baseline in context.inputs["mapper"].manifest().config["baselines"]:
         if baseline != kind:
             conditions[f"{baseline}_mapper"] = (

@@ -35,8 +35,8 @@ PACKAGES = {
 }
 
 
-# transformers and diffusers import lazily, which is not safe in two threads at once: stages that run
-# side by side load one after the other.
+# transformers and diffusers import lazily, which is not safe in two threads at once: stages that
+# run side by side load one after the other.
 LOADING = threading.RLock()
 
 

@@ -99,9 +99,7 @@ def store_folder() -> Path:
     return var_folder() / "store"
 
 
-def fingerprint(
-    stage: Stage, config: Frozen, parts: PartsConfig, inputs: Mapping[str, str]
-) -> str:
+def fingerprint(stage: Stage, config: Frozen, parts: PartsConfig, inputs: Mapping[str, str]) -> str:
     """Hash of everything that bears on a stage's result."""
     described = {
         "stage": stage.name,
@@ -281,7 +279,7 @@ class Execution:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def run_stage(execution: Execution, waits: Sequence[StageResult]) -> Any:
+def run_stage(execution: Execution, waits: Sequence[Any]) -> Any:
     """The Prefect task around every stage; reuse shows as ``Cached`` on the Prefect page."""
     execution.logger = get_run_logger()
     result = execution()
@@ -383,11 +381,9 @@ class PipelineRun:
             future.wait()
             if future.state.is_completed():
                 self.results[name] = future.result()
-            elif failed is None or "UpstreamTask" in type(failed).__name__:
-                try:
-                    future.result()
-                except Exception as problem:
-                    failed = problem
+            elif failed is None and not future.state.is_pending():
+                # A stage that waits for a failed one stays pending; the failed one says why.
+                failed = future.state.result(raise_on_failure=False)
         try:
             self._sum_up(failed)
         finally:

@@ -147,8 +147,7 @@ def _client(uri: str) -> MlflowClient:
     os.environ.setdefault("DO_NOT_TRACK", "true")
     import mlflow
 
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
+    # Not mlflow.set_tracking_uri: it writes into the environment, which children would inherit.
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 

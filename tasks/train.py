@@ -63,9 +63,9 @@ def train(
     checkpoint = context.out / f"{prefix}{_CHECKPOINT}"
     resumed = restore(checkpoint, trainer)
     began, examples = time.monotonic(), 0
-    total = config.steps
+    total = trainer.config.steps
     every = getattr(config, "validate_every", 0)
-    for report in trainer.run(batches(trainer.step * config.accumulate)):
+    for report in trainer.run(batches(trainer.step * trainer.config.accumulate)):
         examples += report.examples
         last = report.step == total
         if report.step % config.log_every == 0 or last:

@@ -1,0 +1,1 @@
+"""The pack that ships with the project, and the script that builds it."""

@@ -1,4 +1,4 @@
-"""How the embedded backbones are trained from scratch: pure torch, driven by ``tasks/backbones``."""
+"""How the embedded backbones are trained from scratch; ``tasks/backbones`` drives it."""
 
 from __future__ import annotations
 
@@ -112,9 +112,7 @@ def denoiser_trainer(
         short = torch.rand(len(rows), 1, 1) < TITLE_SHARE
         prompt = torch.where(short, titles[rows], captions[rows]).float()
         prompt = torch.where(torch.rand(len(rows), 1, 1) < CAPTION_DROPOUT, empty, prompt)
-        predicted = unet(
-            noised.contiguous(memory_format=torch.channels_last), times, prompt
-        ).sample
+        predicted = unet(noised.contiguous(memory_format=torch.channels_last), times, prompt).sample
         return {"loss": F.mse_loss(predicted.float(), target)}
 
     return Trainer(
@@ -145,7 +143,7 @@ def heads_trainer(
 
     Args:
         image: ``(n, image_dim)``; text: ``(n, text_dim)``.
-        noise: deviation of the noise added to the features, relative to theirs, against overfitting.
+        noise: deviation of the noise that is added to the features, relative to theirs.
     """
     image_noise, text_noise = noise * image.std(), noise * text.std()
 

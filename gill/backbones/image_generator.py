@@ -97,7 +97,9 @@ class ImageGenerator(nn.Module):
         pictures = []
         for start in range(0, len(prompt_embeds), batch_size):
             part = prompt_embeds[start : start + batch_size].to(self.device, dtype)
-            generators = [torch.Generator().manual_seed(s) for s in seeds[start : start + len(part)]]
+            generators = [
+                torch.Generator().manual_seed(s) for s in seeds[start : start + len(part)]
+            ]
             result = self.pipeline(
                 prompt_embeds=part,
                 negative_prompt_embeds=negative.expand(len(part), -1, -1),
@@ -111,7 +113,7 @@ class ImageGenerator(nn.Module):
 
 
 def new_autoencoder() -> Any:
-    """The embedded recipe's untrained VAE: 64 x 64 pixels to 8 x 8 x 16 latents, 2.3M parameters."""
+    """The embedded recipe's untrained VAE: 64 x 64 pixels to 8 x 8 x 16 latents."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -188,7 +190,7 @@ def assemble(unet: Any, vae: Any, scheduler: Any, name: str) -> ImageGenerator:
         unet=unet,
         scheduler=scheduler,
         safety_checker=None,
-        feature_extractor=None,  # type: ignore[arg-type]
+        feature_extractor=None,
         requires_safety_checker=False,
     )
     return ImageGenerator(pipeline, name)

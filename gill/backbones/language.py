@@ -145,7 +145,7 @@ def convert_embedded(folder: Path) -> Path:
     Returns:
         The folder, which ``load_pretrained`` takes.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     if (folder / "config.json").exists():
         return folder
@@ -154,8 +154,15 @@ def convert_embedded(folder: Path) -> Path:
     arguments = {"gguf_file": source.name}
     tokenizer = AutoTokenizer.from_pretrained(source.parent, **arguments)
     model = AutoModelForCausalLM.from_pretrained(
-        source.parent, dtype=torch.bfloat16, **arguments
+        source.parent,
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),
+        **arguments,
     )
+    # What is saved is plain bfloat16, so no trace of the quantised file may stay in its config.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.is_quantized, model.hf_quantizer = False, None
     model.save_pretrained(part)
     tokenizer.save_pretrained(part)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -131,7 +131,7 @@ def image_generator(seed: int = 0) -> ImageGenerator:
         unet=unet,
         scheduler=new_scheduler(),
         safety_checker=None,
-        feature_extractor=None,  # type: ignore[arg-type]
+        feature_extractor=None,
         requires_safety_checker=False,
     )
     return ImageGenerator(pipeline, "tiny")

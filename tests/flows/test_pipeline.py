@@ -1,0 +1,174 @@
+"""The whole tiny pipeline through Prefect and MLflow, rerun, changed, changed back and killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from prefect.settings import get_current_settings
+from safetensors.torch import load_file
+
+from tasks import tracking
+from tasks.registry import STAGES
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("prefect_server")]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, prefect_server):
+    """A var folder in which the tiny pipeline has run once."""
+    folder = tmp_path_factory.mktemp("finished")
+    before = os.environ.get("GILL_VAR")
+    os.environ["GILL_VAR"] = str(folder)
+    try:
+        run_flow()
+        yield folder
+    finally:
+        if before is None:
+            del os.environ["GILL_VAR"]
+        else:
+            os.environ["GILL_VAR"] = before
+
+
+def run_flow(**parameters):
+    from flows.pipeline import gill
+
+    gill(**{"recipe": "tiny", **parameters})
+    return summary()
+
+
+def summary():
+    return json.loads((Path(os.environ["GILL_VAR"]) / "last_run.json").read_text())
+
+
+def ran(found):
+    return [name for name, stage in found["stages"].items() if stage["status"] == "ran"]
+
+
+@pytest.fixture
+def var_of_finished(finished, monkeypatch):
+    monkeypatch.setenv("GILL_VAR", str(finished))
+    return finished
+
+
+def test_every_stage_is_recorded(var_of_finished):
+    found = summary()
+    assert list(found["stages"]) == list(STAGES)
+    assert ran(found) == list(STAGES)
+    assert found["state"] == "completed"
+    client = tracking.client()
+    for name, stage in found["stages"].items():
+        run = client.get_run(stage["mlflow_run_id"])
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["fingerprint"] == stage["fingerprint"]
+        assert run.data.tags["mlflow.parentRunId"]
+        assert run.data.params, name
+        assert run.data.metrics["peak_memory_bytes"] > 0
+        assert len(run.inputs.dataset_inputs) == len(STAGES[name].needs) + 1
+    adapters = found["stages"]["adapters"]["mlflow_run_id"]
+    losses = client.get_metric_history(adapters, "l_r")
+    assert [m.step for m in losses] == [4, 8, 12]
+    for model in ("gill-adapters", "gill-mapper", "gill-decision"):
+        assert client.get_latest_versions(model) or client.search_model_versions(f"name='{model}'")
+
+
+def test_the_gallery_has_its_pictures(var_of_finished):
+    run_id = summary()["stages"]["evaluate"]["mlflow_run_id"]
+    artifacts = {a.path for a in tracking.client().list_artifacts(run_id)}
+    assert "gallery.json" in artifacts
+    path = tracking.client().download_artifacts(run_id, "gallery.json")
+    table = json.loads(Path(path).read_text())
+    wanted = {"prompt", "true picture", "retrieved", "gill", "decision", "linear_mapper"}
+    assert wanted <= set(table["columns"])
+    assert len(table["data"]) == 4
+
+
+def test_again_reuses_everything(var_of_finished):
+    assert ran(run_flow()) == []
+
+
+def test_a_change_reruns_what_depends_on_it_and_going_back_reuses(var_of_finished):
+    changed = run_flow(overrides={"mapper.learning_rate": 0.0005})
+    assert ran(changed) == ["mapper", "decision", "evaluate"]
+    assert ran(run_flow()) == []
+
+
+def test_one_stage_alone(var_of_finished):
+    found = run_flow(stage="mapper", overrides={"mapper.learning_rate": 0.0007})
+    assert ran(found) == ["mapper"]
+    assert set(found["stages"]) == {"download", "clip_features", "text_targets", "adapters",
+                                    "mapper"}  # fmt: skip
+
+
+def test_one_stage_without_its_inputs_names_what_to_run(var):
+    with pytest.raises(RuntimeError, match=r"gill/download --watch"):
+        run_flow(stage="mapper")
+    assert summary()["state"] == "failed"
+
+
+def test_a_deleted_shard_is_made_again(var_of_finished):
+    mark = summary()["stages"]["clip_features"]["fingerprint"]
+    folder = var_of_finished / "store" / "clip_features" / mark / "features"
+    (folder / "train-00001.parquet").unlink()
+    found = run_flow()
+    assert ran(found) == ["clip_features"]
+    assert found["stages"]["clip_features"]["metrics"]["shards_resumed"] > 0
+
+
+def test_wrong_names_fail_before_any_stage(var):
+    for wrong in ({"recipe": "tinny"}, {"overrides": {"mapper.kin": 1}}, {"stage": "maper"}):
+        with pytest.raises(ValueError, match="did you mean"):
+            run_flow(**wrong)
+    assert not (var / "store").exists()
+
+
+def killed_when(var, ready):
+    """Run the flow in a process of its own and SIGKILL it once ``ready()`` is true."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.pipeline", "--recipe", "tiny",
+         "--overrides", json.dumps(SLOW)],
+        cwd=ROOT,
+        env={**os.environ, "GILL_VAR": str(var),
+             "PREFECT_API_URL": str(get_current_settings().api.url)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        for _ in range(1200):
+            if ready():
+                break
+            assert process.poll() is None, "the flow ended before it could be killed"
+            time.sleep(0.05)
+        else:
+            pytest.fail("the flow never came to the place where it was to be killed")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+SLOW = {"adapters.steps": 60, "adapters.checkpoint_every": 3}
+
+
+def test_killed_twice_ends_with_the_same_weights(var, tmp_path, monkeypatch):
+    store = var / "store"
+    killed_when(var, lambda: list(store.glob("clip_features/*.partial/features/*.parquet")))
+    killed_when(var, lambda: list(store.glob("adapters/*.partial/checkpoint.pt")))
+    found = run_flow(overrides=SLOW)
+    assert found["stages"]["download"]["status"] == "reused"
+    resumed = tracking.client().get_run(found["stages"]["adapters"]["mlflow_run_id"])
+    assert resumed.data.tags["resumed"] == "true"
+
+    monkeypatch.setenv("GILL_VAR", str(tmp_path / "undisturbed"))
+    undisturbed = run_flow(overrides=SLOW, stage=None)
+    for name in ("adapters", "mapper", "decision"):
+        mark = undisturbed["stages"][name]["fingerprint"]
+        assert mark == found["stages"][name]["fingerprint"]
+        weights = {"mapper": "gill"}.get(name, name) + ".safetensors"
+        one = load_file(store / name / mark / weights)
+        other = load_file(tmp_path / "undisturbed" / "store" / name / mark / weights)
+        assert one.keys() == other.keys()
+        assert all((one[key] == other[key]).all() for key in one), name

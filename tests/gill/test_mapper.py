@@ -1,0 +1,40 @@
+"""Every mapper keeps the interface; GILLMapper equals its parts composed by hand."""
+
+from typing import get_args
+
+import pytest
+import torch
+
+from gill.mapper import MapperKind, MapperSize, new_mapper
+
+
+@pytest.mark.parametrize("kind", get_args(MapperKind))
+def test_shapes_and_gradients(kind):
+    torch.manual_seed(0)
+    size = MapperSize(kind, hidden_dim=16, layers=1, heads=2, feedforward_dim=32)
+    mapper = new_mapper(llm_dim=12, num_img_tokens=3, num_targets=5, target_dim=7, size=size)
+    out = mapper(torch.randn(4, 3, 12))
+    assert out.shape == (4, 5, 7)
+    out.square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in mapper.parameters())
+
+
+def test_gill_mapper_is_fc_transformer_linear():
+    torch.manual_seed(0)
+    size = MapperSize("gill", hidden_dim=16, layers=2, heads=2, feedforward_dim=32)
+    mapper = new_mapper(12, 3, 5, 7, size)
+    x = torch.randn(2, 3, 12)
+    memory = mapper.tfm.encoder(mapper.fc(x))
+    plain = mapper.model(mapper.tfm.decoder(mapper.query_embs.expand(2, -1, -1), memory))
+    torch.testing.assert_close(mapper(x), plain, atol=1e-5, rtol=1e-5)
+
+
+def test_reference_sizes_have_the_reference_parameter_names():
+    names = set(dict(new_mapper(8, 8, 4, 6, MapperSize(layers=1)).named_parameters()))
+    assert {"fc.weight", "query_embs", "model.weight"} <= names
+    assert "tfm.encoder.layers.0.self_attn.in_proj_weight" in names
+
+
+def test_unknown_kind_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"'conv'.*gill, linear, mlp, encoder"):
+        new_mapper(8, 8, 4, 6, MapperSize("conv"))

@@ -1,0 +1,111 @@
+"""The loop: schedules, resumption to the bit, refusals."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gill.training import (
+    NonFiniteLossError,
+    Optimization,
+    ResumeError,
+    Trainer,
+    learning_rate,
+)
+
+
+class Noisy(nn.Module):
+    """A small network with dropout, so that resumption needs the right random numbers."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+
+def trainer_of(config):
+    module = Noisy()
+    return Trainer(module, lambda x: {"loss": module.net(x).square().mean()}, config)
+
+
+def batches(start):
+    while True:
+        yield torch.randn(5, 4, generator=torch.Generator().manual_seed(start))
+        start += 1
+
+
+@pytest.mark.parametrize("stop", [1, 3, 7])
+def test_a_resumed_run_ends_with_the_same_bits(stop, tmp_path):
+    config = Optimization(steps=10, warmup_steps=2, schedule="cosine", accumulate=2)
+    whole = trainer_of(config)
+    list(whole.run(batches(0)))
+    first = trainer_of(config)
+    for report in first.run(batches(0)):
+        if report.step == stop:
+            torch.save(first.state_dict(), tmp_path / "state.pt")
+            break
+    torch.manual_seed(999)  # another process starts with other random numbers
+    second = trainer_of(config)
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    list(second.run(batches(second.step * config.accumulate)))
+    for a, b in zip(whole.module.parameters(), second.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_changed_configuration_is_refused_with_the_difference():
+    old = trainer_of(Optimization(steps=10)).state_dict()
+    with pytest.raises(ResumeError, match=r"learning_rate: 0\.001 then, 0\.5 now"):
+        trainer_of(Optimization(steps=10, learning_rate=0.5)).load_state_dict(old)
+
+
+def test_other_parts_are_refused():
+    state = trainer_of(Optimization(steps=3)).state_dict()
+    state["module"]["net.9.weight"] = state["module"].pop("net.0.weight")
+    with pytest.raises(ResumeError, match=r"net\.0\.weight.*net\.9\.weight"):
+        trainer_of(Optimization(steps=3)).load_state_dict(state)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update():
+    trainer = trainer_of(Optimization(steps=5))
+    before = [p.clone() for p in trainer.module.parameters()]
+    with pytest.raises(NonFiniteLossError, match="step 0"):
+        list(trainer.run(iter([torch.full((5, 4), math.nan)])))
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.module.parameters(), strict=True))
+
+
+def test_accumulation_equals_one_large_batch():
+    def final(accumulate, rows):
+        module = nn.Linear(4, 1)
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+        config = Optimization(steps=1, accumulate=accumulate)
+        trainer = Trainer(module, lambda x: {"loss": module(x).square().mean()}, config)
+        list(trainer.run(iter(rows)))
+        return module.weight.detach()
+
+    x = torch.arange(16.0).view(4, 4)
+    torch.testing.assert_close(final(1, [x]), final(2, [x[:2], x[2:]]))
+
+
+def test_schedules():
+    step = Optimization(steps=100, learning_rate=1.0, warmup_steps=10, decay_every=50)
+    assert learning_rate(step, 0) == pytest.approx(0.1)
+    assert learning_rate(step, 9) == pytest.approx(1.0)
+    assert learning_rate(step, 49) == pytest.approx(1.0)
+    assert learning_rate(step, 50) == pytest.approx(0.1)
+    cosine = Optimization(steps=100, learning_rate=1.0, schedule="cosine")
+    assert learning_rate(cosine, 50) == pytest.approx(0.5)
+    trapezoid = Optimization(steps=100, learning_rate=1.0, schedule="trapezoid")
+    assert learning_rate(trapezoid, 80) == pytest.approx(1.0)
+    assert learning_rate(trapezoid, 90) == pytest.approx(0.5)
+
+
+def test_nothing_to_train_is_an_error():
+    with pytest.raises(ValueError, match="nothing to train"):
+        Trainer(nn.Linear(2, 2).requires_grad_(False), lambda _: {}, Optimization(steps=1))
+
+
+def test_unknown_precision_is_an_error():
+    with pytest.raises(ValueError, match="'int3'"):
+        list(trainer_of(Optimization(steps=1, precision="int3")).run(batches(0)))
