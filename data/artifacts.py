@@ -105,7 +105,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the whole new one."""
     part = path.with_name(path.name + ".part")
     with part.open("w") as handle:
-        json.dump(value, handle, indent=2, sort_keys=True)
+        json.dump(value, handle, indent=2)
         handle.write("\n")
         handle.flush()
         os.fsync(handle.fileno())

@@ -164,6 +164,7 @@ def new_scheduler() -> Any:
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=True,
+        steps_offset=1,  # not used by trailing spacing; diffusers asks for it
     )
 
 
