@@ -114,6 +114,7 @@ def _log_lines(name: str, stop: threading.Event) -> Iterator[str]:
 
     with get_client(sync_client=True) as client:
         run_id, shown, finishing = None, 0, False
+        names: dict[Any, str] = {}
         while not finishing:
             finishing = stop.wait(2.0)
             try:
@@ -125,16 +126,13 @@ def _log_lines(name: str, stop: threading.Event) -> Iterator[str]:
                 wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
                 while lines := client.read_logs(wanted, limit=200, offset=shown):
                     shown += len(lines)
-                    yield from (
-                        f"{line.timestamp:%H:%M:%S} {_task_name(line.name)}{line.message}"
-                        for line in lines
-                    )
+                    for line in lines:
+                        if line.task_run_id and line.task_run_id not in names:
+                            names[line.task_run_id] = client.read_task_run(line.task_run_id).name
+                        stage = names.get(line.task_run_id, "flow")
+                        yield f"{line.timestamp:%H:%M:%S} {stage:>13} | {line.message}"
             except HTTPError as error:
                 yield f"(the log cannot be read just now: {error})"
-
-
-def _task_name(logger: str) -> str:
-    return "" if logger in {"prefect.flow_runs", "prefect.task_runs"} else f"{logger}: "
 
 
 def _table(summary: dict[str, Any]) -> str:

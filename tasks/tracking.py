@@ -263,16 +263,23 @@ def log_artifacts_as_datasets(run_id: str, artifacts: Sequence[Artifact], contex
 
 
 def register_model(name: str, folder: Path, run_id: str, tags: Mapping[str, str]) -> str:
-    """Register a folder of weights as the next version of a model and return the version."""
+    """Register a folder's weights as the next version of a model and return the version.
+
+    The weights and their descriptions are copied to the run's artifacts: an MLflow server takes a
+    local path as a source only from there.
+    """
     from mlflow.exceptions import MlflowException
+
+    for path in sorted(folder.iterdir()):
+        if path.suffix in {".safetensors", ".json"}:
+            client().log_artifact(run_id, str(path), "model")
+    source = f"{client().get_run(run_id).info.artifact_uri}/model"
 
     try:
         client().get_registered_model(name)
     except MlflowException:
         client().create_registered_model(name, description="A trained part of GILL")
-    version = client().create_model_version(
-        name, source=folder.as_uri(), run_id=run_id, tags=dict(tags)
-    )
+    version = client().create_model_version(name, source, run_id=run_id, tags=dict(tags))
     return str(version.version)
 
 
