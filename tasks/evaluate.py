@@ -11,7 +11,11 @@ from torch import Tensor
 from data.artifacts import write_json
 from data.shards import AlignedShards, Columns
 from gill.decision import CHOICES, confident_label, votes_from_scores
-from gill.evaluation.captioning import caption_scores, frequency_baseline
+from gill.evaluation.captioning import (
+    caption_frequency_baseline,
+    caption_scores,
+    word_frequency_baseline,
+)
 from gill.evaluation.choices import decision_scores, majority_scores
 from gill.evaluation.pictures import frechet_distance, paired_similarity
 from gill.evaluation.retrieval import recall
@@ -73,15 +77,17 @@ def _captioning(context: StageContext, rows: Columns) -> dict[str, float]:
         context.log.progress(len(made), count, "captions")
     references = [str(c) for c in rows["caption"][:count]]
     training = AlignedShards({context.inputs["download"].file(IMAGES): ["caption"]}, "train").all()
-    baseline = frequency_baseline([str(c) for c in training["caption"]], count)
+    known = [str(caption) for caption in training["caption"]]
     write_json(
         context.out / "captions.json",
         [{"key": k, "caption": c, "reference": r}
          for k, c, r in zip(rows["key"][:count], made, references, strict=True)],
     )  # fmt: skip
     scores = {f"caption_{k}": v for k, v in caption_scores(made, references).items()}
-    floor = caption_scores(baseline, references)
-    return {**scores, "caption_frequency_baseline_cider": floor["cider"]}
+    for baseline in (caption_frequency_baseline, word_frequency_baseline):
+        floor = caption_scores(baseline(known, count), references)
+        scores[f"{baseline.__name__}_cider"] = floor["cider"]
+    return scores
 
 
 def _pictures_and_decisions(

@@ -29,7 +29,7 @@ def caption_scores(captions: Sequence[str], references: Sequence[str]) -> dict[s
     return {**{f"bleu_{n}": float(v) for n, v in enumerate(bleu, 1)}, "cider": float(cider)}
 
 
-def frequency_baseline(training: Sequence[str], count: int) -> list[str]:
+def word_frequency_baseline(training: Sequence[str], count: int) -> list[str]:
     """The same caption for every picture: as long as the average, of the most common words.
 
     A captioner that ignores the picture can do this well; one that reads it must do better.
@@ -40,7 +40,7 @@ def frequency_baseline(training: Sequence[str], count: int) -> list[str]:
     return [" ".join(common)] * count
 
 
-def common_captions(training: Sequence[str], count: int) -> list[str]:
-    """The most frequent training captions, repeated over ``count`` pictures."""
-    ranked = [text for text, _ in Counter(training).most_common(count)]
-    return [ranked[i % len(ranked)] for i in range(count)]
+def caption_frequency_baseline(training: Sequence[str], count: int) -> list[str]:
+    """The most frequent training caption, for every picture."""
+    ((text, _),) = Counter(training).most_common(1)
+    return [text] * count

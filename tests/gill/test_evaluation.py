@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from gill.evaluation.captioning import caption_scores, frequency_baseline, words
+from gill.evaluation.captioning import (
+    caption_frequency_baseline,
+    caption_scores,
+    word_frequency_baseline,
+    words,
+)
 from gill.evaluation.choices import decision_scores, majority_scores
 from gill.evaluation.pictures import frechet_distance, paired_similarity
 from gill.evaluation.retrieval import ranks, recall
@@ -63,8 +68,9 @@ def test_scores_need_a_caption_for_each_reference():
         caption_scores(["a"], ["a", "b"])
 
 
-def test_frequency_baseline_is_as_long_as_the_average():
-    made = frequency_baseline(["Clip art, of a cat", "clip art of a dog"], 2)
+def test_frequency_baselines():
+    assert caption_frequency_baseline(["b", "a", "a"], 2) == ["a", "a"]
+    made = word_frequency_baseline(["Clip art, of a cat", "clip art of a dog"], 2)
     assert made[0] == made[1]
     assert set(made[0].split()) >= {"clip", "art", "of", "a"}
     assert len(made[0].split()) == 5
