@@ -114,6 +114,8 @@ def embedded() -> PipelineConfig:
             batch_size=64,
             train_prompts=300,
             validation_prompts=150,
+            margin=0.05,
+            balance=True,
             schedule="cosine",
             log_every=20,
         ),

@@ -160,6 +160,9 @@ class DecisionConfig(TrainingConfig):
     validation_prompts: int = Field(600, ge=1)
     votes: int = Field(5, ge=1)
     margin: float = Field(0.02, ge=0)
+    # Judge each prompt against the usual gap between generated and retrieved pictures. Without it a
+    # scorer that likes real pictures better than this generator's votes "retrieve" for nearly all.
+    balance: bool = False
     dropout: float = 0.5
 
 

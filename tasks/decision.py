@@ -29,7 +29,7 @@ from tasks.download import IMAGES
 from tasks.stage import StageContext
 from tasks.train import RANDOM, finish, optimization, train
 
-VOTES = "votes"
+SCORES = "scores"
 _CHUNK = 64
 
 
@@ -45,7 +45,7 @@ class DecisionBatch:
 
 
 def run(context: StageContext) -> dict[str, float]:
-    """Write ``votes/<chunk>``, ``decision.safetensors`` and ``labels.json``.
+    """Write ``scores/<chunk>``, ``decision.safetensors`` and ``labels.json``.
 
     The prompts come from a split that neither the adapters nor the mapper were trained on, so that
     their generated and retrieved pictures are as good as those of any new prompt.
@@ -57,16 +57,19 @@ def run(context: StageContext) -> dict[str, float]:
     count = min(len(prompts["key"]), config.train_prompts + config.validation_prompts)
     prompts = {name: values[:count] for name, values in prompts.items()}
     answers = Answers.load(context)
-    cast_votes(context, answers, prompts)
-    votes = read_votes(context.out / VOTES)
-    labels = [confident_label(row["votes"]) for row in votes]
-    states = answers.states(prompts)
+    score_prompts(context, answers, prompts)
+    scored = read_scores(context.out / SCORES)
     cut = min(config.train_prompts, count - 1)
+    usual_gap = median_gap(scored[:cut]) if config.balance else 0.0
+    votes = [votes_of(row, usual_gap, config.margin) for row in scored]
+    labels = [confident_label(v) for v in votes]
+    states = answers.states(prompts)
     training = [i for i in range(cut) if labels[i] is not None]
     held_out = [i for i in range(cut, count) if labels[i] is not None]
     kinds = Counter("same" if label is None else CHOICES[label] for label in labels)
-    write_json(context.out / "labels.json", {"kinds": kinds, "rows": votes})
-    _gallery(context, answers, prompts, votes, labels)
+    ballots = [{**row, "votes": v} for row, v in zip(scored, votes, strict=True)]
+    write_json(context.out / "labels.json", {"kinds": kinds, "rows": ballots})
+    _gallery(context, answers, prompts, scored, votes, labels)
     if not training or not held_out:
         raise ValueError(
             f"{len(training)} of {cut} training and {len(held_out)} of {count - cut} validation "
@@ -74,6 +77,7 @@ def run(context: StageContext) -> dict[str, float]:
             f"({config.margin}) or raise decision.train_prompts"
         )
     metrics = {f"prompts_{name}": float(n) for name, n in kinds.items()}
+    metrics["usual_gap"] = usual_gap
     with RANDOM:
         torch.manual_seed(config.seed)
         model = DecisionModel(states.shape[-1], config.dropout)
@@ -113,8 +117,8 @@ def load(artifact: Artifact) -> DecisionModel:
     return model.requires_grad_(False).eval()
 
 
-def cast_votes(context: StageContext, answers: Answers, prompts: Columns) -> None:
-    """Compare retrieved and generated pictures of each prompt, one vote for each seed.
+def score_prompts(context: StageContext, answers: Answers, prompts: Columns) -> None:
+    """Score the retrieved and the generated pictures of each prompt, one for each seed.
 
     Chunks that an earlier process finished are kept.
     """
@@ -124,7 +128,7 @@ def cast_votes(context: StageContext, answers: Answers, prompts: Columns) -> Non
     skipped = 0
     for number, start in enumerate(range(0, count, _CHUNK)):
         stop = min(start + _CHUNK, count)
-        path = context.out / VOTES / f"votes-{number:05d}.parquet"
+        path = context.out / SCORES / f"scores-{number:05d}.parquet"
         if path.exists():
             skipped = stop
             continue
@@ -139,17 +143,15 @@ def cast_votes(context: StageContext, answers: Answers, prompts: Columns) -> Non
             config.votes,
             config.seed,
         )
-        votes = votes_from_scores(scores.generated, scores.retrieved, config.margin)
         table = {
             "key": list(rows["key"]),
             "caption": list(rows["caption"]),
             "retrieved_key": scores.keys,
             "retrieved_score": scores.retrieved.tolist(),
             "generated_scores": scores.generated.tolist(),
-            "votes": votes,
         }
         write_shard(path, pa.table(table))
-        context.log.progress(stop, count, "prompts voted on", resumed=skipped)
+        context.log.progress(stop, count, "prompts scored", resumed=skipped)
 
 
 @dataclass(frozen=True)
@@ -197,20 +199,32 @@ def score_answers(
     return AnswerScores(found, retrieved, torch.stack(columns, dim=1), *first)
 
 
-class Ballot(TypedDict):
-    """One prompt and the votes on its answers."""
+class Scored(TypedDict):
+    """One prompt and the scores of its answers."""
 
     key: str
     caption: str
     retrieved_key: str
     retrieved_score: float
     generated_scores: list[float]
-    votes: list[Vote]
 
 
-def read_votes(folder: Path) -> list[Ballot]:
-    """Every voted prompt in order."""
+def read_scores(folder: Path) -> list[Scored]:
+    """Every scored prompt in order."""
     return [row for name in shard_names(folder) for row in read_table(folder / name).to_pylist()]
+
+
+def median_gap(scored: list[Scored]) -> float:
+    """Median over prompts of (mean score of the generated pictures - score of the retrieved)."""
+    gaps = [float(np.mean(r["generated_scores"])) - r["retrieved_score"] for r in scored]
+    return float(np.median(gaps))
+
+
+def votes_of(row: Scored, usual_gap: float, margin: float) -> list[Vote]:
+    """The votes on one prompt."""
+    generated = torch.tensor([row["generated_scores"]])
+    retrieved = torch.tensor([row["retrieved_score"] + usual_gap])
+    return votes_from_scores(generated, retrieved, margin)[0]
 
 
 def _main_kind(mapper: Artifact) -> MapperKind:
@@ -222,12 +236,13 @@ def _gallery(
     context: StageContext,
     answers: Answers,
     prompts: Columns,
-    votes: list[Ballot],
+    scored: list[Scored],
+    votes: list[list[Vote]],
     labels: list[int | None],
     count: int = 24,
 ) -> None:
     config: DecisionConfig = context.config
-    rows = votes[:count]
+    rows = scored[:count]
     found = stored_pictures(context.inputs["download"], [r["retrieved_key"] for r in rows])
     states = answers.states({"state": np.asarray(prompts["state"])[: len(rows)]})
     mapper = answers.mapper(_main_kind(context.inputs["mapper"]))
@@ -239,7 +254,7 @@ def _gallery(
             "prompt": [r["caption"] for r in rows],
             "retrieved": [found[r["retrieved_key"]] for r in rows],
             "generated": [as_image(p) for p in pictures],
-            "votes": [" ".join(r["votes"]) for r in rows],
+            "votes": [" ".join(v) for v in votes[: len(rows)]],
             "label": ["left out" if x is None else CHOICES[x] for x in labels[: len(rows)]],
         },
     )

@@ -139,7 +139,8 @@ def _pictures_and_decisions(
         }
     metrics["true_image_text_similarity"] = float(paired_similarity(true, text).mean())
     metrics["retrieved_image_text_similarity"] = float(gill.retrieved.mean())
-    cast = votes_from_scores(gill.generated, gill.retrieved, float(votes["margin"]))
+    gap = context.inputs["decision"].metrics["usual_gap"]
+    cast = votes_from_scores(gill.generated, gill.retrieved + gap, float(votes["margin"]))
     labels = [confident_label(v) for v in cast]
     model = decision_stage.load(context.inputs["decision"])
     probabilities = model.probabilities(states)

@@ -294,11 +294,11 @@ def run_stage(execution: Execution, waits: Sequence[Any]) -> Any:
 
 
 def run_link(run_id: str) -> str:
-    """Where to browse an MLflow run; its id where the store has no web address."""
+    """Where to browse an MLflow run; for a SQLite store, where its server would be."""
     uri = tracking.tracking_uri()
-    if not uri.startswith("http"):
-        return f"http://127.0.0.1:5000/#/experiments/{tracking.experiment_id()}/runs/{run_id}"
-    return f"{uri}/#/experiments/{tracking.experiment_id()}/runs/{run_id}"
+    address = uri if uri.startswith("http") else "http://127.0.0.1:5000"
+    page = f"{address}/#/experiments/{tracking.experiment_id()}/runs/{run_id}"
+    return f"{page}?workflowType=machine_learning"
 
 
 class PipelineRun:
