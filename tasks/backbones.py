@@ -43,7 +43,7 @@ AUTOENCODER_RUN = Optimization(
     seed=1,
 )
 DENOISER_RUN = Optimization(
-    steps=5800,
+    steps=5200,
     learning_rate=6e-4,
     betas=(0.9, 0.99),
     warmup_steps=200,
@@ -51,7 +51,7 @@ DENOISER_RUN = Optimization(
     precision="bfloat16",
     seed=1,
 )
-HEADS_BATCH, AUTOENCODER_BATCH, DENOISER_BATCH = 512, 32, 64
+HEADS_BATCH, AUTOENCODER_BATCH, DENOISER_BATCH = 512, 32, 128
 
 
 def work_folder() -> Path:
