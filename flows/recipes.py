@@ -68,7 +68,12 @@ def tiny() -> PipelineConfig:
             log_every=5,
         ),
         evaluate=EvaluateConfig(
-            retrieval_candidates=64, captions=8, max_new_tokens=6, pictures=12, gallery=4
+            retrieval_candidates=64,
+            captions=8,
+            max_new_tokens=6,
+            pictures=12,
+            decision_prompts=12,
+            gallery=4,
         ),
     )
 
@@ -82,22 +87,22 @@ def embedded() -> PipelineConfig:
             generator=GeneratorConfig(name="embedded", steps=10, guidance_scale=3.0),
         ),
         adapters=AdaptersConfig(
-            steps=120,
-            batch_size=64,
+            steps=400,
+            batch_size=24,
             learning_rate=3e-3,
-            warmup_steps=10,
+            warmup_steps=20,
             schedule="cosine",
             num_img_tokens=4,
             retrieval_dim=256,
             max_tokens=28,
-            log_every=5,
-            checkpoint_every=20,
-            validate_every=60,
+            log_every=10,
+            checkpoint_every=40,
+            validate_every=200,
             refine_steps=400,
             refine_noise=0.25,
         ),
         mapper=MapperConfig(
-            steps=900,
+            steps=1500,
             batch_size=64,
             learning_rate=1e-3,
             warmup_steps=50,
@@ -107,7 +112,7 @@ def embedded() -> PipelineConfig:
             layers=2,
             log_every=20,
             checkpoint_every=100,
-            validate_every=300,
+            validate_every=500,
         ),
         decision=DecisionConfig(
             steps=600,
@@ -119,7 +124,7 @@ def embedded() -> PipelineConfig:
             schedule="cosine",
             log_every=20,
         ),
-        evaluate=EvaluateConfig(pictures=200),
+        evaluate=EvaluateConfig(pictures=500, decision_prompts=150),
     )
 
 

@@ -173,5 +173,6 @@ class EvaluateConfig(Frozen):
     captions: int = 500
     max_new_tokens: int = 24
     pictures: int = 256
+    decision_prompts: int = 256  # of these, with as many pictures each as the decision has votes
     gallery: int = 48
     seed: int = 1000

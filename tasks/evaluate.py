@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -90,6 +91,65 @@ def _captioning(context: StageContext, rows: Columns) -> dict[str, float]:
     return scores
 
 
+@dataclass(frozen=True)
+class PictureSet:
+    """Pictures ``(n, 3, size, size)``, their pooled features and their unit vectors."""
+
+    pictures: Tensor
+    pooled: Tensor
+    seen: Tensor
+
+
+def picture_sets(
+    context: StageContext, answers: Answers, states: Tensor, target: Tensor
+) -> dict[str, PictureSet]:
+    """One picture for each prompt of GILL, each baseline mapper, the ceiling and the floor.
+
+    Every set uses the same seeds, so that differences between sets are paired.
+    """
+    count = len(states)
+    seeds = [context.config.seed * 100_003 + i for i in range(count)]
+    made = context.inputs["mapper"].manifest().config
+    conditions: dict[str, tuple[Tensor, float | None]] = {}
+    for kind in dict.fromkeys((made["kind"], *made["baselines"])):
+        name = "gill" if kind == made["kind"] else f"{kind}_mapper"
+        conditions[name] = (answers.conditioning(answers.mapper(kind), states), None)
+    conditions["own_text_encoder"] = (target, None)
+    empty = answers.generator.encode_text([""]).float().cpu().expand(count, -1, -1)
+    conditions["unconditional"] = (empty, 1.0)
+    sets: dict[str, PictureSet] = {}
+    for name, (condition, scale) in conditions.items():
+        pictures = answers.sample(condition, seeds, scale)
+        sets[name] = PictureSet(pictures, *answers.see(pictures))
+        context.log.progress(len(sets), len(conditions), "picture sets")
+    return sets
+
+
+def picture_scores(
+    sets: Mapping[str, PictureSet], true: Tensor, text: Tensor, feature: Tensor
+) -> dict[str, float]:
+    """Similarities and distances of each set, with standard errors, and GILL against the others.
+
+    Args:
+        true: unit vectors of the true pictures. text: of the captions.
+        feature: pooled features of the true pictures.
+    """
+    scores: dict[str, float] = {}
+    to_true = {name: paired_similarity(s.seen, true) for name, s in sets.items()}
+    for name, found in sets.items():
+        scores |= _mean(f"{name}_image_image_similarity", to_true[name])
+        scores |= _mean(f"{name}_image_text_similarity", paired_similarity(found.seen, text))
+        scores[f"{name}_frechet_efficientnet_distance"] = frechet_distance(found.pooled, feature)
+        if name != "gill":
+            scores |= _mean(f"gill_minus_{name}_image_image", to_true["gill"] - to_true[name])
+    return scores | _mean("true_image_text_similarity", paired_similarity(true, text))
+
+
+def _mean(name: str, values: Tensor) -> dict[str, float]:
+    error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return {name: float(values.mean()), f"{name}_se": error}
+
+
 def _pictures_and_decisions(
     context: StageContext, answers: Answers, rows: Columns, states: Tensor, feature: Tensor
 ) -> dict[str, float]:
@@ -98,55 +158,31 @@ def _pictures_and_decisions(
     captions = [str(c) for c in rows["caption"][:count]]
     keys = [str(k) for k in rows["key"][:count]]
     states, feature = states[:count], feature[:count]
-    true = answers.vision.project(feature).cpu()
-    text = answers.vision.text(captions).cpu()
+    target = torch.from_numpy(np.asarray(rows["target"][:count], np.float32))
+    target = target.view(count, answers.generator.num_tokens, -1)
+    sets = picture_sets(context, answers, states, target)
+    true, text = answers.vision.project(feature).cpu(), answers.vision.text(captions).cpu()
+    metrics = picture_scores(sets, true, text, feature)
+    few = min(config.decision_prompts, count)
     votes = context.inputs["decision"].manifest().config
     kind = context.inputs["mapper"].manifest().config["kind"]
-    context.log.progress(0, 4, "picture sets")
-    gill = decision_stage.score_answers(
+    scored = decision_stage.score_answers(
         answers,
-        answers.conditioning(answers.mapper(kind), states),
-        states,
-        captions,
-        keys,
+        answers.conditioning(answers.mapper(kind), states[:few]),
+        states[:few],
+        captions[:few],
+        keys[:few],
         int(votes["votes"]),
         config.seed,
     )
-    context.log.progress(1, 4, "picture sets")
-    sets = {"gill": (gill.pictures, gill.pooled, gill.seen)}
-    seeds = [config.seed * 100_003 + i for i in range(count)]
-    target = torch.from_numpy(np.asarray(rows["target"][:count], np.float32))
-    target = target.view(count, answers.generator.num_tokens, -1)
-    conditions: dict[str, tuple[Tensor, float | None]] = {"own_text_encoder": (target, None)}
-    for baseline in context.inputs["mapper"].manifest().config["baselines"]:
-        if baseline != kind:
-            conditions[f"{baseline}_mapper"] = (
-                answers.conditioning(answers.mapper(baseline), states),
-                None,
-            )
-    empty = answers.generator.encode_text([""]).float().cpu().expand(count, -1, -1)
-    conditions["unconditional"] = (empty, 1.0)
-    for done, (name, (condition, scale)) in enumerate(conditions.items(), 2):
-        pictures = answers.sample(condition, seeds, scale)
-        sets[name] = (pictures, *answers.see(pictures))
-        context.log.progress(done, 1 + len(conditions), "picture sets")
-    metrics: dict[str, float] = {}
-    for name, (_, pooled, seen) in sets.items():
-        metrics |= {
-            f"{name}_image_image_similarity": float(paired_similarity(seen, true).mean()),
-            f"{name}_image_text_similarity": float(paired_similarity(seen, text).mean()),
-            f"{name}_frechet_efficientnet_distance": frechet_distance(pooled, feature),
-        }
-    metrics["true_image_text_similarity"] = float(paired_similarity(true, text).mean())
-    metrics["retrieved_image_text_similarity"] = float(gill.retrieved.mean())
+    metrics["retrieved_image_text_similarity"] = float(scored.retrieved.mean())
     gap = context.inputs["decision"].metrics["usual_gap"]
-    cast = votes_from_scores(gill.generated, gill.retrieved + gap, float(votes["margin"]))
+    cast = votes_from_scores(scored.generated, scored.retrieved + gap, float(votes["margin"]))
     labels = [confident_label(v) for v in cast]
-    model = decision_stage.load(context.inputs["decision"])
-    probabilities = model.probabilities(states)
+    probabilities = decision_stage.load(context.inputs["decision"]).probabilities(states[:few])
     metrics |= _decisions(context, labels, probabilities)
-    shown = {name: pictures for name, (pictures, _, _) in sets.items()}
-    _gallery(context, rows, shown, gill.keys, labels, probabilities)
+    shown = {name: found.pictures for name, found in sets.items()}
+    _gallery(context, rows, shown, scored.keys, labels, probabilities)
     return metrics
 
 
