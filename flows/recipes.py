@@ -87,22 +87,22 @@ def embedded() -> PipelineConfig:
             generator=GeneratorConfig(name="embedded", steps=10, guidance_scale=3.0),
         ),
         adapters=AdaptersConfig(
-            steps=400,
-            batch_size=24,
+            steps=130,
+            batch_size=48,
             learning_rate=3e-3,
-            warmup_steps=20,
+            warmup_steps=10,
             schedule="cosine",
             num_img_tokens=4,
             retrieval_dim=256,
             max_tokens=28,
-            log_every=10,
-            checkpoint_every=40,
-            validate_every=200,
+            log_every=5,
+            checkpoint_every=20,
+            validate_every=65,
             refine_steps=400,
             refine_noise=0.25,
         ),
         mapper=MapperConfig(
-            steps=1500,
+            steps=800,
             batch_size=64,
             learning_rate=1e-3,
             warmup_steps=50,
@@ -112,7 +112,7 @@ def embedded() -> PipelineConfig:
             layers=2,
             log_every=20,
             checkpoint_every=100,
-            validate_every=500,
+            validate_every=400,
         ),
         decision=DecisionConfig(
             steps=600,
@@ -124,7 +124,7 @@ def embedded() -> PipelineConfig:
             schedule="cosine",
             log_every=20,
         ),
-        evaluate=EvaluateConfig(pictures=500, decision_prompts=150),
+        evaluate=EvaluateConfig(pictures=300, decision_prompts=150),
     )
 
 
