@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from gill.backbones.language import LanguageModel
 from gill.captioning import CaptioningMap
-from gill.losses import contrastive_loss, frozen_head_loss
+from gill.losses import contrastive_loss, frozen_head_loss, generation_loss
+from gill.mapper import Mapper
 from gill.packing import CaptionLayout, ImgLayout, caption_layout, img_layout
 from gill.retrieval import RetrievalMaps
 from gill.specs import AdapterSpec
@@ -19,19 +20,27 @@ from gill.tokens import ImgTokenEmbeddings
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the adapters' losses; all 1 in the paper."""
+    """Weights of the losses; all 1 in the paper."""
 
     captioning: float = 1.0
     img_prediction: float = 1.0
     retrieval: float = 1.0
+    generation: float = 1.0
 
 
 @dataclass(frozen=True)
 class AdapterBatch:
-    """Token ids of the captions, ready to lay out, and features ``(batch, vision_dim)``."""
+    """Token ids of the captions, ready to lay out, and what belongs to them.
+
+    Attributes:
+        features: ``(batch, vision_dim)``, pooled vision features.
+        targets: ``(batch, num_targets, target_dim)``, the generator's text-encoder output, only
+            where a mapper is trained together with the adapters.
+    """
 
     captions: list[list[int]]
     features: Tensor
+    targets: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -72,11 +81,16 @@ class GillModel:
         return [ids or [self.language.eos_id] for ids in tokens]
 
     def losses(
-        self, batch: AdapterBatch, weights: LossWeights, packing_probability: float
+        self,
+        batch: AdapterBatch,
+        weights: LossWeights,
+        packing_probability: float,
+        mapper: Mapper | None = None,
     ) -> dict[str, Tensor]:
-        """l_c, l_p and l_r of a batch and their weighted sum ``loss``.
+        """l_c, l_p and l_r of a batch, l_g too with a mapper, and their weighted sum ``loss``.
 
-        One random draw decides whether the whole batch is packed in pairs.
+        One random draw decides whether the whole batch is packed in pairs. One [IMG] pass serves
+        l_p, l_r and l_g.
         """
         packed = bool(torch.rand(()) < packing_probability)
         captioning = self.captioning_loss(batch, packed)
@@ -91,7 +105,14 @@ class GillModel:
             + weights.img_prediction * img_prediction
             + weights.retrieval * retrieval
         )
-        return {"loss": total, "l_c": captioning, "l_p": img_prediction, "l_r": retrieval}
+        losses = {"l_c": captioning, "l_p": img_prediction, "l_r": retrieval}
+        if mapper is not None:
+            if batch.targets is None:
+                raise ValueError("a mapper is to be trained and the batch has no targets")
+            conditioning = mapper(img_states + self.adapters.img_tokens.weight)
+            losses["l_g"] = generation_loss(conditioning, batch.targets)
+            total = total + weights.generation * losses["l_g"]
+        return {"loss": total, **losses}
 
     def captioning_loss(self, batch: AdapterBatch, packed: bool) -> Tensor:
         """l_c: vocabulary logits are computed only at the positions that have a label."""

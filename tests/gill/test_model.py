@@ -5,7 +5,8 @@ import torch
 
 from gill.backbones import tiny
 from gill.backbones.language import LanguageModel
-from gill.losses import contrastive_loss, token_loss
+from gill.losses import contrastive_loss, generation_loss, token_loss
+from gill.mapper import MapperSize, new_mapper
 from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
 from gill.packing import caption_layout, img_layout
 from gill.specs import AdapterSpec
@@ -100,6 +101,25 @@ def test_fast_losses_and_gradients_equal_plain_ones(model, packed):
     for name, a, b in zip(trained, fast_grads, plain_grads, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5, msg=name)
         assert float(b.abs().max()) > 0, f"{name} has no gradient, so nothing was compared"
+
+
+def test_joint_losses_reach_the_mapper_and_the_img_tokens(model):
+    torch.manual_seed(4)
+    size = MapperSize(hidden_dim=16, layers=1, heads=2, feedforward_dim=32)
+    mapper = new_mapper(model.language.dim, 3, 4, 5, size)
+    alone = batch_of(model)
+    batch = AdapterBatch(alone.captions, alone.features, torch.randn(len(alone), 4, 5))
+    joint = model.losses(batch, LossWeights(generation=2.0), 0.0, mapper)
+    apart = model.losses(alone, LossWeights(), 0.0)
+    states, _ = model.img_pass(batch.captions, packed=False)
+    l_g = generation_loss(mapper(states + model.adapters.img_tokens.weight), batch.targets)
+    assert joint["l_g"].item() == pytest.approx(l_g.item(), abs=1e-5)
+    expected = apart["loss"].item() + 2 * l_g.item()
+    assert joint["loss"].item() == pytest.approx(expected, abs=1e-4)
+    wanted = [model.adapters.img_tokens.weight, mapper.query_embs]
+    assert all(g.abs().max() > 0 for g in torch.autograd.grad(joint["l_g"], wanted))
+    with pytest.raises(ValueError, match="no targets"):
+        model.losses(alone, LossWeights(), 0.0, mapper)
 
 
 def test_cached_states_equal_the_training_pass(model):
