@@ -84,7 +84,9 @@ def embedded() -> PipelineConfig:
         parts=PartsConfig(
             language=LanguageConfig(name="embedded", precision="bfloat16"),
             vision=VisionConfig(name="embedded"),
-            generator=GeneratorConfig(name="embedded", steps=10, guidance_scale=3.0),
+            generator=GeneratorConfig(
+                name="embedded", steps=10, guidance_scale=3.0, precision="bfloat16"
+            ),
         ),
         adapters=AdaptersConfig(
             steps=130,

@@ -136,6 +136,10 @@ def ship_generator() -> dict[str, float]:
     unet = UNet2DConditionModel.from_pretrained(work_folder() / "unet")
     unet.half().save_pretrained(GENERATOR / "unet")
     image_generator.new_scheduler().save_pretrained(GENERATOR / "scheduler")
+    for config in GENERATOR.glob("*/config.json"):
+        described = json.loads(config.read_text())
+        described.pop("_name_or_path", None)  # the folder in which it was trained
+        config.write_text(json.dumps(described, indent=2) + "\n")
     size = sum(f.stat().st_size for f in GENERATOR.rglob("*") if f.is_file())
     settings = {"autoencoder": vars(AUTOENCODER_RUN), "denoiser": vars(DENOISER_RUN)}
     made = {

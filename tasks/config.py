@@ -58,6 +58,7 @@ class GeneratorConfig(Frozen):
     name: str
     steps: int = Field(50, ge=1)
     guidance_scale: float = 7.5
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # while sampling
     batch_size: int = neutral(64, ge=1)
 
 

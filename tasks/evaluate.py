@@ -29,7 +29,7 @@ from tasks.answers import Answers, as_image, stored_pictures
 from tasks.clip_features import FEATURES
 from tasks.config import EvaluateConfig
 from tasks.download import IMAGES
-from tasks.frozen import load_language, released
+from tasks.frozen import load_language, release_memory
 from tasks.stage import StageContext
 from tasks.text_targets import TARGETS
 
@@ -39,8 +39,8 @@ def run(context: StageContext) -> dict[str, float]:
     config: EvaluateConfig = context.config
     rows = _test_rows(context)
     metrics: dict[str, float] = {}
-    with released():
-        metrics |= _captioning(context, rows)
+    metrics |= _captioning(context, rows)
+    release_memory()
     context.log.metrics(metrics, 0)
     answers = Answers.load(context)
     states = answers.states(rows)

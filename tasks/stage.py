@@ -13,7 +13,6 @@ in its own module; around it, here:
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import importlib
 import json
@@ -45,7 +44,7 @@ from data.artifacts import (
 )
 from tasks import tracking
 from tasks.config import Frozen, PartsConfig, RuntimeConfig
-from tasks.frozen import LOADING, identity, var_folder
+from tasks.frozen import LOADING, identity, release_memory, var_folder
 from tasks.registry import STAGES, Stage, ancestors, stage_named
 
 
@@ -232,7 +231,7 @@ class Execution:
             tracking.end_run(run_id, "FAILED")
             raise
         finally:
-            gc.collect()
+            release_memory()
         tracking.end_run(run_id, "FINISHED")
         return StageResult(artifact, "ran", seconds, run_id, metrics)
 

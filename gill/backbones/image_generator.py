@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gill.backbones.packages import packaged
+from gill.training import autocast
 
 EMBEDDED_TOKENS = 32
 EMBEDDED_SIZE = 64
@@ -23,6 +24,7 @@ class ImageGenerator(nn.Module):
         num_tokens: positions of the text encoder's output (77 in Stable Diffusion 1).
         dim: its width (768 in Stable Diffusion 1).
         image_size: edge of a generated picture, in pixels.
+        precision: of the sampler's matrix products, ``float32`` unless a recipe sets it.
     """
 
     def __init__(self, pipeline: Any, name: str) -> None:
@@ -36,6 +38,7 @@ class ImageGenerator(nn.Module):
         self.pipeline, self.name = pipeline, name
         self.unet, self.vae, self.text_encoder = pipeline.unet, pipeline.vae, pipeline.text_encoder
         self.tokenizer = pipeline.tokenizer
+        self.precision = "float32"
         self.requires_grad_(False).eval()
         self.num_tokens = int(self.tokenizer.model_max_length)
         self.dim = int(self.unet.config.cross_attention_dim)
@@ -100,14 +103,15 @@ class ImageGenerator(nn.Module):
             generators = [
                 torch.Generator().manual_seed(s) for s in seeds[start : start + len(part)]
             ]
-            result = self.pipeline(
-                prompt_embeds=part,
-                negative_prompt_embeds=negative.expand(len(part), -1, -1),
-                generator=generators,
-                guidance_scale=guidance_scale,
-                num_inference_steps=steps,
-                output_type="pt",
-            )
+            with autocast(self.device, self.precision):
+                result = self.pipeline(
+                    prompt_embeds=part,
+                    negative_prompt_embeds=negative.expand(len(part), -1, -1),
+                    generator=generators,
+                    guidance_scale=guidance_scale,
+                    num_inference_steps=steps,
+                    output_type="pt",
+                )
             pictures.append(result.images.float().cpu())
         return torch.cat(pictures)
 
