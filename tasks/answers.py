@@ -53,10 +53,11 @@ class Answers:
             settings=context.parts.generator,
         )
 
-    def mapper(self, kind: MapperKind) -> Mapper:
-        """A trained mapper by its kind."""
-        device = device_of(self.context.runtime)
-        return mapper_stage.load(self.context.inputs["mapper"], kind, device)
+    def mapper(self, kind: MapperKind | None = None) -> Mapper:
+        """A trained mapper by its kind; without one, the mapper that is no baseline."""
+        artifact = self.context.inputs["mapper"]
+        chosen: MapperKind = kind or artifact.manifest().config["kind"]
+        return mapper_stage.load(artifact, chosen, device_of(self.context.runtime))
 
     def states(self, rows: Mapping[str, object]) -> Tensor:
         """[IMG] states ``(n, r, llm_dim)`` of shard rows."""

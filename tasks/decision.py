@@ -20,7 +20,6 @@ from data.artifacts import Artifact, write_json
 from data.shards import AlignedShards, Columns, read_table, shard_names, write_shard
 from gill.decision import CHOICES, DecisionModel, Vote, confident_label, votes_from_scores
 from gill.evaluation.choices import decision_scores, majority_scores
-from gill.mapper import MapperKind
 from gill.training import Trainer
 from tasks.adapters import STATES
 from tasks.answers import Answers, as_image, pooled_features, stored_pictures
@@ -123,7 +122,7 @@ def score_prompts(context: StageContext, answers: Answers, prompts: Columns) -> 
     Chunks that an earlier process finished are kept.
     """
     config: DecisionConfig = context.config
-    mapper = answers.mapper(_main_kind(context.inputs["mapper"]))
+    mapper = answers.mapper()
     count = len(prompts["key"])
     skipped = 0
     for number, start in enumerate(range(0, count, _CHUNK)):
@@ -227,11 +226,6 @@ def votes_of(row: Scored, usual_gap: float, margin: float) -> list[Vote]:
     return votes_from_scores(generated, retrieved, margin)[0]
 
 
-def _main_kind(mapper: Artifact) -> MapperKind:
-    kind: MapperKind = mapper.manifest().config["kind"]
-    return kind
-
-
 def _gallery(
     context: StageContext,
     answers: Answers,
@@ -245,7 +239,7 @@ def _gallery(
     rows = scored[:count]
     found = stored_pictures(context.inputs["download"], [r["retrieved_key"] for r in rows])
     states = answers.states({"state": np.asarray(prompts["state"])[: len(rows)]})
-    mapper = answers.mapper(_main_kind(context.inputs["mapper"]))
+    mapper = answers.mapper()
     seeds = [config.seed * 100_003 + i for i in range(len(rows))]
     pictures = answers.sample(answers.conditioning(mapper, states), seeds)
     context.log.table(

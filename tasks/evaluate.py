@@ -165,10 +165,9 @@ def _pictures_and_decisions(
     metrics = picture_scores(sets, true, text, feature)
     few = min(config.decision_prompts, count)
     votes = context.inputs["decision"].manifest().config
-    kind = context.inputs["mapper"].manifest().config["kind"]
     scored = decision_stage.score_answers(
         answers,
-        answers.conditioning(answers.mapper(kind), states[:few]),
+        answers.conditioning(answers.mapper(), states[:few]),
         states[:few],
         captions[:few],
         keys[:few],

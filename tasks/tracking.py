@@ -200,16 +200,6 @@ def end_run(run_id: str, status: str) -> None:
     client().set_terminated(run_id, status)
 
 
-def run_is_known(run_id: str) -> bool:
-    """Whether the tracking store still has a run."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client().get_run(run_id).info.lifecycle_stage == "active"
-    except MlflowException:
-        return False
-
-
 def log_metrics(run_id: str, values: Mapping[str, float], step: int = 0) -> None:
     """Write numbers in one request."""
     from mlflow.entities import Metric
