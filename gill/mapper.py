@@ -71,9 +71,18 @@ class GillMapper(Mapper):
 
     def forward(self, x: Tensor) -> Tensor:
         """See ``Mapper``."""
+        first, *later = self.tfm.decoder.layers
         with _attention(x.device):
-            decoded = self.tfm(self.fc(x), self.query_embs.expand(len(x), -1, -1))
-        out: Tensor = self.model(decoded)
+            memory = self.tfm.encoder(self.fc(x))
+            # Before they first see the memory the queries are the same for every example, so the
+            # first self-attention is computed once and not for each example.
+            queries = self.query_embs + first._sa_block(first.norm1(self.query_embs), None, None)
+            decoded = queries.expand(len(x), -1, -1)
+            decoded = decoded + first._mha_block(first.norm2(decoded), memory, None, None)
+            decoded = decoded + first._ff_block(first.norm3(decoded))
+            for layer in later:
+                decoded = layer(decoded, memory)
+        out: Tensor = self.model(self.tfm.decoder.norm(decoded))
         return out
 
 
