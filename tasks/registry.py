@@ -36,7 +36,7 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage("download", 1, code=("data.sources",)),
-        Stage("clip_features", 1, ("download",), ("vision",), code=("gill.backbones.vision",)),
+        Stage("clip_features", 2, ("download",), ("vision",), code=("gill.backbones.vision",)),
         Stage(
             "text_targets",
             1,
