@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gill.backbones.language import LanguageModel
 from gill.captioning import CaptioningMap
-from gill.losses import contrastive_loss, frozen_head_loss, generation_loss
+from gill.losses import contrastive_loss, frozen_head_loss, generation_loss, token_loss
 from gill.mapper import Mapper
 from gill.packing import CaptionLayout, ImgLayout, caption_layout, img_layout
 from gill.retrieval import RetrievalMaps
@@ -66,6 +66,9 @@ class GillModel:
     """The frozen language model and the adapters, used together.
 
     The language model is shared and read only; nothing here registers or changes its parameters.
+
+    Raises:
+        ValueError: two packed captions would not fit the language model's positions.
     """
 
     def __init__(
@@ -74,6 +77,14 @@ class GillModel:
         self.language, self.adapters = language, adapters
         self.max_caption_tokens = max_caption_tokens
         self._layout_bos = language.bos_id if language.prepends_bos else None
+        spec = adapters.spec
+        longest = 2 * (max_caption_tokens + max(spec.num_visual_tokens + 1, spec.num_img_tokens))
+        if language.max_positions is not None and longest > language.max_positions:
+            raise ValueError(
+                f"max_tokens leaves captions of {max_caption_tokens} tokens; two of them packed "
+                f"take {longest} positions, and {language.name} takes {language.max_positions}. "
+                "Lower max_tokens"
+            )
 
     def tokenize(self, captions: Sequence[str]) -> list[list[int]]:
         """Ids of captions, cut so that the r [IMG] tokens always fit; "" becomes end-of-text."""
@@ -171,10 +182,12 @@ class GillModel:
     def visual_embeddings(self, features: Tensor) -> Tensor:
         """W_cap: input embeddings ``(batch, k, llm_dim)`` of pooled features."""
         out: Tensor = self.adapters.captioning(features.to(self.language.device).float())
-        return out
+        return out * self.language.embed_scale
 
     def _token_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
         img = self.adapters.img_tokens.logits(hidden)
+        if self.language.logit_cap is not None:
+            return token_loss(self.language.logits(hidden), self.language.cap(img), labels)
         return frozen_head_loss(hidden, img, self.language.head, labels)
 
     def _caption_hidden(self, layout: CaptionLayout, features: Tensor) -> Tensor:
@@ -190,5 +203,6 @@ class GillModel:
         ids = ids.to(self.language.device)
         frozen = self.language.embed(ids.clamp(0, self.language.vocab_size - 1))
         number = ids - self.adapters.img_tokens.first_id
-        img = self.adapters.img_tokens.weight[number.clamp(min=0)].to(frozen.dtype)
+        rows = self.adapters.img_tokens.weight * self.language.embed_scale
+        img = rows[number.clamp(min=0)].to(frozen.dtype)
         return torch.where((number >= 0)[..., None], img, frozen)

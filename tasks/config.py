@@ -43,6 +43,8 @@ class LanguageConfig(Frozen):
 
     name: str
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    quantization: Literal["none", "8bit", "4bit"] = "none"  # of the layers' weights
+    checkpoint_activations: bool = neutral(False)  # less memory for a third more time
 
 
 class VisionConfig(Frozen):
