@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +20,12 @@ from gill.packing import CaptionLayout, ImgLayout, caption_layout, img_layout
 from gill.retrieval import RetrievalMaps
 from gill.specs import AdapterSpec
 from gill.tokens import ImgTokenEmbeddings
+
+_IMG_TEXT = re.compile(r"\[IMG\d*\]")
+
+
+def _not_latin(letter: str) -> bool:
+    return letter.isalpha() and not unicodedata.name(letter, "").startswith("LATIN")
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,8 @@ class GillModel:
         self._layout_bos = language.bos_id if language.prepends_bos else None
         spec = adapters.spec
         longest = 2 * (max_caption_tokens + max(spec.num_visual_tokens + 1, spec.num_img_tokens))
+        if max_caption_tokens < 2:
+            raise ValueError(f"captions of {max_caption_tokens} tokens hold a BOS and no text")
         if language.max_positions is not None and longest > language.max_positions:
             raise ValueError(
                 f"max_tokens leaves captions of {max_caption_tokens} tokens; two of them packed "
@@ -87,9 +99,40 @@ class GillModel:
             )
 
     def tokenize(self, captions: Sequence[str]) -> list[list[int]]:
-        """Ids of captions, cut so that the r [IMG] tokens always fit; "" becomes end-of-text."""
+        """Ids of captions, cut so that the r [IMG] tokens always fit.
+
+        A caption without text becomes end-of-text (after the BOS where the model has one), so that
+        something predicts [IMG0] also where the second of a pair loses its BOS.
+        """
         tokens = self.language.tokenize(list(captions), self.max_caption_tokens)
-        return [ids or [self.language.eos_id] for ids in tokens]
+        start = [] if self._layout_bos is None else [self._layout_bos]
+        end = [*start, self.language.eos_id]
+        return [
+            ids if text.strip() and len(ids) > len(start) else end
+            for text, ids in zip(captions, tokens, strict=True)
+        ]
+
+    def oddities(self, captions: Sequence[str]) -> Counter[str]:
+        """How many captions are out of the ordinary, by reason; all of them are trained on.
+
+        ``cut``: longer than the limit. ``empty``: no text. ``naming_img``: spell out an [IMG]
+        token, which is read as text. ``other_scripts``: have letters that are not Latin.
+        ``unknown_tokens``: have parts that the tokenizer does not know.
+        """
+        unknown = self.language.unknown_id
+        found: Counter[str] = Counter(
+            dict.fromkeys(("cut", "empty", "naming_img", "other_scripts", "unknown_tokens"), 0)
+        )
+        longest = self.max_caption_tokens
+        for text, ids in zip(
+            captions, self.language.tokenize(list(captions), sys.maxsize), strict=True
+        ):
+            found["cut"] += len(ids) > longest
+            found["empty"] += not text.strip()
+            found["naming_img"] += _IMG_TEXT.search(text) is not None
+            found["other_scripts"] += not text.isascii() and any(map(_not_latin, text))
+            found["unknown_tokens"] += unknown is not None and unknown in ids
+        return found
 
     def losses(
         self,

@@ -5,9 +5,9 @@ A field made with ``neutral`` has no bearing on the result, so it is left out of
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Frozen(BaseModel):
@@ -130,6 +130,15 @@ class AdaptersConfig(TrainingConfig):
     refine_noise: float = Field(0.5, ge=0)  # on both inputs, relative to their deviation
     validate_every: int = neutral(200, ge=1)
     state_batch_size: int = neutral(64, ge=1)
+
+    @model_validator(mode="after")
+    def _room_for_the_caption(self) -> Self:
+        if self.max_tokens < self.num_img_tokens + 2:
+            raise ValueError(
+                f"max_tokens {self.max_tokens} leaves no room for a caption beside "
+                f"{self.num_img_tokens} [IMG] tokens; it must be {self.num_img_tokens + 2} or more"
+            )
+        return self
 
 
 class MapperConfig(TrainingConfig):

@@ -79,6 +79,9 @@ class LanguageModel(nn.Module):
         if end is None:
             raise ValueError(f"the tokenizer of {name} has no end-of-text token")
         self.eos_id = int(end)
+        # Some vocabularies name their end-of-text as the unknown token too; it then says nothing.
+        unknown = tokenizer.unk_token_id
+        self.unknown_id: int | None = None if unknown in (self.bos_id, self.eos_id) else unknown
         # A BOS that is also EOS (GPT-2 style vocabularies) is prepended only if the tokenizer does.
         ids = tokenizer("a")["input_ids"]
         self.prepends_bos = bool(ids) and self.bos_id is not None and ids[0] == self.bos_id

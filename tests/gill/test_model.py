@@ -11,6 +11,7 @@ from gill.backbones.language import LanguageModel, UnsuitableModelError, load_pr
 from gill.losses import contrastive_loss, generation_loss
 from gill.mapper import MapperSize, new_mapper
 from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
+from gill.packing import VISUAL, caption_layout, img_layout
 from gill.specs import AdapterSpec
 
 CAPTIONS = ["a cat", "flag of france", "an old red truck, clip art", "x", "3d emoji of a tree"]
@@ -239,9 +240,80 @@ def test_img_tokens_are_kept_at_the_mean_norm(model):
 
 def test_captions_are_cut_and_never_empty(model):
     model.max_caption_tokens = 5
-    ids = model.tokenize(["", "a caption that is far too long", "[IMG0] </s>"])
+    captions = ["", " \n", "a caption that is far too long", "[IMG0] </s>"]
+    ids = model.tokenize(captions)
     assert all(1 <= len(i) <= 5 for i in ids)
+    assert ids[0] == ids[1]
     assert all(token < model.language.vocab_size for i in ids for token in i)
+    states, l_p = model.img_pass(ids, packed=True)
+    assert states.shape == (4, R, model.language.dim)
+    assert torch.isfinite(l_p)
+
+
+def test_a_pair_at_the_limit_by_hand():
+    """Two captions through tokenizer and layouts: the first is cut to the limit of 4, BOS and all.
+
+    The character tokenizer numbers a, b, c ... from 4, after pad, BOS, EOS and unknown.
+    """
+    language = tiny.language_model()
+    model = GillModel(language, Adapters(AdapterSpec(2, 2, 8, 6, 32), language), 4)
+    captions = model.tokenize(["abcdef", "b"])
+    assert captions == [[1, 4, 5, 6], [1, 5]]
+    img = [language.vocab_size, language.vocab_size + 1]
+    layout = img_layout(captions, 2, language.vocab_size, 1, packed=True)
+    assert layout.prefix.tolist() == [[1, 4, 5, 6]]
+    assert layout.ids.tolist() == [[*img, 5, *img]]  # all r [IMG] tokens stay, the second BOS goes
+    assert layout.state_at.tolist() == [[0, 1], [3, 4]]
+    assert layout.before_at.tolist() == [3, 6]  # the last token of each caption predicts [IMG0]
+    layout = caption_layout(captions, 2, language.eos_id, 1, packed=True)
+    visual = [VISUAL, VISUAL]
+    assert layout.ids.tolist() == [[*visual, 1, 4, 5, 6, 2, *visual, 5, 2]]
+    assert layout.mask.tolist() == [[1] * 11]
+    assert layout.visual_at.tolist() == [0, 1, 7, 8]
+    assert layout.label_at.tolist() == [2, 3, 4, 5, 8, 9]
+    assert layout.labels.tolist() == [4, 5, 6, 2, 5, 2]
+
+
+def byte_level():
+    """A byte-level tokenizer, as GPT-2's without merges: knows every script, has no unknown."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    names = ["<pad>", "<s>", "</s>", *alphabet]
+    core = Tokenizer(models.BPE({n: i for i, n in enumerate(names)}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token="</s>",
+        bos_token="</s>",
+        unk_token="</s>",
+        pad_token="<pad>",
+    )
+
+
+ODD = ["", "see [IMG0] here", "Ёж", "猫と犬", "café", "a long caption", "x"]
+
+
+@pytest.mark.parametrize(("words", "unknown"), [(tiny.tokenizer, 4), (byte_level, 0)])
+def test_odd_captions_are_counted_by_reason(words, unknown):
+    language = micro("Llama", tokenizer=words(), **GROUPED)
+    torch.manual_seed(2)
+    model = GillModel(language, Adapters(AdapterSpec(R, K, 8, 6, language.dim), language), 12)
+    assert model.oddities(ODD) == {
+        "cut": 2, "empty": 1, "naming_img": 1, "other_scripts": 2, "unknown_tokens": unknown,
+    }  # fmt: skip
+    batch = AdapterBatch(model.tokenize(ODD), torch.randn(len(ODD), 6))
+    assert all(torch.isfinite(v) for v in model.losses(batch, LossWeights(), 1.0).values())
+
+
+def test_other_scripts_are_cut_between_bytes_and_read_back():
+    language = micro("Llama", tokenizer=byte_level(), **GROUPED)
+    ids = language.tokenize(["猫と犬"], 100)[0]
+    assert len(ids) == 9
+    assert language.tokenizer.decode(ids) == "猫と犬"
+    assert language.tokenize(["猫と犬"], 4) == [ids[:4]]
 
 
 def test_a_special_token_in_a_caption_is_text(model):
