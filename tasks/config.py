@@ -35,6 +35,7 @@ class RuntimeConfig(Frozen):
 
     device: str = "auto"
     threads: int = 0  # 0 leaves PyTorch's choice
+    ranks: int = Field(1, ge=1)  # processes that train together; one for each GPU
     minimum_free_bytes: int = 1 << 30
 
 
@@ -105,11 +106,22 @@ class TrainingConfig(Frozen):
     decay_every: int = 10_000
     decay_factor: float = 0.1
     gradient_clip: float = 1.0
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(1, ge=1)  # parts that a batch is trained on in
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     seed: int = 0
+    # End with the weights of the best validation instead of the last step's.
+    keep_best: bool = False
+    early_stopping: int = Field(0, ge=0)  # after so many validations without a best; 0: never
     log_every: int = neutral(20, ge=1)
+    validate_every: int = neutral(200, ge=1)
     checkpoint_every: int = neutral(200, ge=1)
+    checkpoint_minutes: float = neutral(20.0, gt=0)
+    keep_checkpoints: int = neutral(2, ge=1)
+
+    def bearing(self) -> dict[str, Any]:
+        """The fields that bear on the result: with a choice by validation, its frequency too."""
+        chosen = self.keep_best or self.early_stopping
+        return super().bearing() | ({"validate_every": self.validate_every} if chosen else {})
 
 
 class AdaptersConfig(TrainingConfig):
@@ -128,7 +140,6 @@ class AdaptersConfig(TrainingConfig):
     refine_steps: int = Field(0, ge=0)
     refine_batch_size: int = Field(512, ge=2)
     refine_noise: float = Field(0.5, ge=0)  # on both inputs, relative to their deviation
-    validate_every: int = neutral(200, ge=1)
     state_batch_size: int = neutral(64, ge=1)
 
     @model_validator(mode="after")
@@ -151,7 +162,28 @@ class MapperConfig(TrainingConfig):
     feedforward_dim: int = 2048
     loss_form: Literal["norm", "squared"] = "norm"
     baselines: tuple[Literal["gill", "linear", "mlp", "encoder"], ...] = ("linear",)
-    validate_every: int = neutral(200, ge=1)
+
+
+class JointConfig(AdaptersConfig):
+    """The schedule ``joint``: adapters and mapper together, in the adapters' steps."""
+
+    kind: Literal["gill", "linear", "mlp", "encoder"] = "gill"
+    hidden_dim: int = 512
+    layers: int = 4
+    heads: int = 4
+    feedforward_dim: int = 2048
+    loss_form: Literal["norm", "squared"] = "norm"
+    generation_weight: float = 1.0
+    baselines: tuple[()] = ()  # what reads a mapper's artifact asks for them
+
+    @classmethod
+    def of(
+        cls, adapters: AdaptersConfig, mapper: MapperConfig, generation_weight: float
+    ) -> JointConfig:
+        """The settings of the two stages that it stands for: the mapper gives kind and sizes."""
+        own = set(cls.model_fields) - set(AdaptersConfig.model_fields) - {"baselines"}
+        sizes = mapper.model_dump(include=own)
+        return cls(**adapters.model_dump(), **sizes, generation_weight=generation_weight)
 
 
 class IndexConfig(Frozen):
