@@ -105,6 +105,23 @@ def test_one_stage_alone(var_of_finished):
                                     "mapper"}  # fmt: skip
 
 
+def test_the_joint_schedule_yields_both_artifacts_in_one_stage(var_of_finished):
+    found = run_flow(overrides={"schedule": "joint"})
+    assert ran(found) == ["joint", "index", "decision", "evaluate"]
+    folder = var_of_finished / "store" / "joint" / found["stages"]["joint"]["fingerprint"]
+    made = {path.name for path in folder.iterdir()}
+    assert {"adapters.safetensors", "gill.safetensors", "gill.json", "states"} <= made
+    run_id = found["stages"]["joint"]["mlflow_run_id"]
+    for loss in ("l_c", "l_p", "l_r", "l_g"):
+        history = tracking.client().get_metric_history(run_id, loss)
+        assert [m.step for m in history] == [4, 8, 12]
+    assert found["stages"]["evaluate"]["metrics"]["gill_image_image_similarity"] != 0
+    assert ran(run_flow(overrides={"schedule": "joint"}, stage="joint")) == []
+    assert ran(run_flow()) == []  # the staged artifacts are still there
+    with pytest.raises(ValueError, match="schedule 'joint' has no stage 'mapper'"):
+        run_flow(overrides={"schedule": "joint"}, stage="mapper")
+
+
 def test_one_stage_without_its_inputs_names_what_to_run(var):
     with pytest.raises(RuntimeError, match=r"gill/download --watch"):
         run_flow(stage="mapper")
