@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +16,7 @@ from tasks.config import (
     EvaluateConfig,
     Frozen,
     IndexConfig,
+    JointConfig,
     MapperConfig,
     PartsConfig,
     RuntimeConfig,
@@ -31,6 +32,9 @@ class PipelineConfig(Frozen):
     """One frozen model for each stage, the frozen parts, and the runtime."""
 
     parts: PartsConfig
+    # staged: adapters, then the mapper. joint: both together, as in the paper.
+    schedule: Literal["staged", "joint"] = "staged"
+    generation_weight: float = 1.0  # of l_g among the losses of the joint schedule
     runtime: RuntimeConfig = RuntimeConfig()
     download: DownloadConfig = DownloadConfig()
     clip_features: ClipFeaturesConfig = ClipFeaturesConfig()
@@ -40,6 +44,11 @@ class PipelineConfig(Frozen):
     index: IndexConfig = IndexConfig()
     decision: DecisionConfig = DecisionConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def joint(self) -> JointConfig:
+        """The joint stage's settings are those of the adapters and the mapper."""
+        return JointConfig.of(self.adapters, self.mapper, self.generation_weight)
 
     def keys(self) -> list[str]:
         """Every key that can be overridden, such as ``mapper.learning_rate``."""

@@ -50,8 +50,11 @@ def gill(
         images = run("download")
         features = run("clip_features", images)
         targets = run("text_targets", images)
-        adapters = run("adapters", images, features)
-        mapper = run("mapper", targets, adapters)
+        if config.schedule == "joint":
+            adapters = mapper = run("joint", images, features, targets)
+        else:
+            adapters = run("adapters", images, features)
+            mapper = run("mapper", targets, adapters)
         index = run("index", features, adapters)
         decision = run("decision", images, features, adapters, mapper, index)
         run("evaluate", images, features, targets, adapters, mapper, index, decision)

@@ -101,6 +101,32 @@ def contrastive_loss(text: Tensor, image: Tensor, scale: Tensor) -> Tensor:
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
 
+def contrastive_loss_of_part(
+    text: Tensor, all_text: Tensor, all_image: Tensor, scale: Tensor, start: int, share: float
+) -> Tensor:
+    """The whole batch's contrastive loss, with the gradients that one part of it contributes.
+
+    Its value is that of the whole batch. Its gradients, times ``share`` and summed over the parts,
+    are those of the whole batch, although every part holds the others' vectors as constants: each
+    row's gradient comes from the part that it belongs to, and the scale's in shares.
+
+    Args:
+        text: unit vectors ``(m, d)`` of the part, with gradients; m is 0 where the share is 0.
+        all_text, all_image: unit vectors ``(n, d)`` of the whole batch.
+        start: the row of ``all_text`` at which the part begins.
+        share: the part's share of the batch.
+    """
+    stop = start + len(text)
+    others = all_image.detach()
+    image = torch.cat([others[:start], all_image[start:stop], others[stop:]])
+    text = torch.cat([all_text[:start], text, all_text[stop:]])
+    part_scale = scale.detach() + (scale - scale.detach()) * share
+    loss = contrastive_loss(text, image, part_scale)
+    if share == 0:
+        return loss.detach()
+    return loss.detach() + (loss - loss.detach()) / share
+
+
 def generation_loss(predicted: Tensor, target: Tensor, form: GenerationForm = "norm") -> Tensor:
     """Distance between the mapper's output and the text encoder's output: l_g.
 

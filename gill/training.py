@@ -10,19 +10,25 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from gill.parallel import Ranks
+
 Schedule = Literal["step", "cosine", "trapezoid"]
 
 
 @dataclass(frozen=True)
 class Optimization:
-    """AdamW and its schedule; the defaults are the reference run's."""
+    """AdamW and its schedule; the defaults are the reference run's.
+
+    ``accumulate`` is the number of parts that a batch is trained on in: it saves memory and leaves
+    the update as it is.
+    """
 
     steps: int
     learning_rate: float = 1e-3
@@ -68,13 +74,22 @@ class StepReport:
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; carries the step and the losses that led there."""
+    """The loss became NaN or infinite.
 
-    def __init__(self, step: int, losses: Mapping[str, float]) -> None:
-        self.step, self.losses = step, dict(losses)
+    Attributes:
+        step: finished updates before the one whose loss it is. losses: what led there.
+        keys: the examples of its batch. where: the file that lists them, once they are saved.
+    """
+
+    def __init__(
+        self, step: int, losses: Mapping[str, float], keys: Sequence[str] = (), where: str = ""
+    ) -> None:
+        self.step, self.losses, self.keys = step, dict(losses), list(keys)
+        examples = f" The keys of its {len(self.keys)} examples are in {where}." if where else ""
         super().__init__(
-            f"the loss is not finite at step {step}: {self.losses}. Lower the learning rate, raise "
-            "the warm-up, or train in float32; the last checkpoint is from before this step."
+            f"the loss is not finite at step {step}: {self.losses}.{examples} Lower the learning "
+            "rate, raise the warm-up, or train in float32; the last checkpoint is from before this "
+            "step."
         )
 
 
@@ -101,6 +116,12 @@ class Trainer:
         config: optimizer and schedule.
         after_step: called after each update, for example to rescale the [IMG] embeddings.
         companions: further modules whose state belongs to the run, such as an average of weights.
+        split: cuts a batch into the parts that this rank trains on, with their shares; losses and
+            gradients of the parts, times their shares, add up to the whole batch's. Without it a
+            batch is one part.
+        check_every: updates between looks at the losses. Looking waits for the device, so the
+            default is every update on a CPU and every 16th elsewhere; the error still names the
+            step and the batch.
     """
 
     def __init__(
@@ -110,13 +131,20 @@ class Trainer:
         config: Optimization,
         after_step: Callable[[], None] | None = None,
         companions: Mapping[str, nn.Module] | None = None,
+        split: Callable[[Any], Sequence[tuple[Any, float]]] | None = None,
+        check_every: int | None = None,
     ) -> None:
         self.module, self.loss, self.config = module, loss, config
         self.after_step = after_step
         self.companions = dict(companions or {})
+        self.split = split
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         if not self.parameters:
             raise ValueError("nothing to train: no parameter of the module requires a gradient")
+        if config.accumulate > 1 and split is None:
+            raise ValueError(f"accumulate is {config.accumulate} and nothing splits the batches")
+        self.ranks = Ranks() if split is None else Ranks.current()
+        self.ranks.share(p.detach() for p in self.parameters)
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             lr=config.learning_rate,
@@ -125,22 +153,45 @@ class Trainer:
             fused=True,
         )
         self.step = 0
+        self._check_every = check_every or (1 if self.device.type == "cpu" else 16)
+        self._unchecked: list[tuple[int, Mapping[str, Tensor], Sequence[str]]] = []
+
+    @property
+    def device(self) -> torch.device:
+        """Where the trained parameters are."""
+        return self.parameters[0].device
 
     def run(self, batches: Iterable[Any], size: Callable[[Any], int] = len) -> Iterator[StepReport]:
         """Yield a report after each update until ``config.steps`` updates are done.
 
         Args:
-            batches: batches from the position ``self.step * config.accumulate`` on.
+            batches: batches from the position ``self.step`` on.
             size: number of examples in a batch.
 
         Raises:
-            NonFiniteLossError: before the update that a NaN or infinite loss would have made.
+            NonFiniteLossError: a loss was NaN or infinite; on a CPU before the update that it would
+                have made.
         """
         stream = iter(batches)
         while self.step < self.config.steps:
-            yield self._update([next(stream) for _ in range(self.config.accumulate)], size)
+            yield self._update(next(stream), size)
+        self.check()
 
-    def _update(self, parts: list[Any], size: Callable[[Any], int]) -> StepReport:
+    def check(self) -> None:
+        """Look at the losses since the last look: waits for the device.
+
+        Raises:
+            NonFiniteLossError: one of them is NaN or infinite; names the first.
+        """
+        waiting, self._unchecked = self._unchecked, []
+        if not waiting:
+            return
+        values = torch.stack([losses["loss"] for _, losses, _ in waiting]).tolist()
+        for value, (step, losses, keys) in zip(values, waiting, strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteLossError(step, {k: float(v) for k, v in losses.items()}, keys)
+
+    def _update(self, batch: Any, size: Callable[[Any], int]) -> StepReport:
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         rate = learning_rate(self.config, self.step)
         for group in self.optimizer.param_groups:
@@ -148,22 +199,34 @@ class Trainer:
         self.module.train()
         self.optimizer.zero_grad(set_to_none=True)
         summed: dict[str, Tensor] = {}
-        device = self.parameters[0].device
-        for part in parts:
-            with autocast(device, self.config.precision):
+        with autocast(self.device, self.config.precision):
+            parts = [(batch, 1.0)] if self.split is None else self.split(batch)
+        for part, share in parts:
+            with autocast(self.device, self.config.precision):
                 losses = self.loss(part)
-            (losses["loss"] / len(parts)).backward()
+            (losses["loss"] * share).backward()
             for name, value in losses.items():
-                share = value.detach() / len(parts)
-                summed[name] = summed[name] + share if name in summed else share
-        if not torch.isfinite(summed["loss"]):
-            raise NonFiniteLossError(self.step, {k: float(v) for k, v in summed.items()})
+                own = value.detach().float() * share
+                summed[name] = summed[name] + own if name in summed else own
+        self._sum_over_ranks(summed)
+        self._unchecked.append((self.step, summed, getattr(batch, "keys", ())))
+        if len(self._unchecked) >= self._check_every:
+            self.check()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
         self.optimizer.step()
         if self.after_step is not None:
             self.after_step()
         self.step += 1
-        return StepReport(self.step, rate, summed, norm, sum(size(p) for p in parts))
+        return StepReport(self.step, rate, summed, norm, size(batch))
+
+    def _sum_over_ranks(self, losses: Mapping[str, Tensor]) -> None:
+        if self.ranks.size == 1:
+            return
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        self.ranks.sum([*gradients, *losses.values()])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a later process needs to go on: step, weights, moments, configuration."""

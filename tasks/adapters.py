@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,15 +12,17 @@ import numpy as np
 import pyarrow as pa
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from data import schemas
 from data.artifacts import Artifact, write_json
-from data.shards import AlignedShards, Columns, ShuffledBatches, lists, read_table
+from data.shards import AlignedShards, Columns, ShuffledBatches, lists, read_table, shard_names
 from gill.backbones.language import LanguageModel
 from gill.evaluation.retrieval import recall
-from gill.losses import contrastive_loss
+from gill.losses import GenerationForm, contrastive_loss
+from gill.mapper import Mapper
 from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
+from gill.parallel import Ranks
 from gill.specs import AdapterSpec
 from gill.training import Trainer, autocast
 from tasks.clip_features import FEATURES
@@ -33,17 +36,43 @@ from tasks.train import RANDOM, finish, optimization, train
 STATES = "states"
 
 
+@dataclass(frozen=True)
+class JointMapper:
+    """A mapper that is trained with the adapters, and the targets that it is to meet."""
+
+    mapper: Mapper
+    targets: Path
+    form: GenerationForm
+    weight: float
+
+
 def run(context: StageContext) -> dict[str, float]:
     """Write ``adapters.safetensors`` and ``states/<shard>`` for every split.
 
     E_img is fixed from here on, so the [IMG] states of the captions are constants: they are
     computed once, and the mapper and the decision model train without the language model.
     """
+    metrics = fit(context, load_language(context.parts.language, context.runtime))
+    if Ranks.current().first:
+        finish(context)
+    return metrics
+
+
+def fit(
+    context: StageContext, language: LanguageModel, joint: JointMapper | None = None
+) -> dict[str, float]:
+    """Train the adapters, with a mapper or without, and write what ``run`` says.
+
+    Every rank trains and computes states; the first alone validates, refines and writes the rest.
+    """
     config: AdaptersConfig = context.config
-    language = load_language(context.parts.language, context.runtime)
+    ranks = Ranks.current()
     images = context.inputs["download"].file(IMAGES)
     features = context.inputs["clip_features"].file(FEATURES)
-    training = _pairs(images, features, "train")
+    folders = {images: ["caption"], features: ["feature"]}
+    if joint is not None:
+        folders[joint.targets] = ["target"]
+    training = AlignedShards(folders, "train")
     vision_dim = _width(features / training.names()[0])
     spec = AdapterSpec(
         num_img_tokens=config.num_img_tokens,
@@ -56,36 +85,79 @@ def run(context: StageContext) -> dict[str, float]:
         torch.manual_seed(config.seed)
         adapters = Adapters(spec, language).to(language.device)
         model = GillModel(language, adapters, config.max_tokens - config.num_img_tokens)
-        weights = LossWeights(
-            config.captioning_weight, config.img_prediction_weight, config.retrieval_weight
-        )
+        losses = _Losses(model, config, joint)
+        trained = {"adapters": adapters} | ({} if joint is None else {"mapper": joint.mapper})
         trainer = Trainer(
-            adapters,
-            lambda batch: model.losses(batch, weights, config.packing_probability),
+            adapters if joint is None else nn.ModuleDict(trained),
+            losses,
             optimization(config),
             after_step=adapters.img_tokens.rescale,
+            split=lambda b: model.split(b, config.packing_probability, config.accumulate),
         )
         order = ShuffledBatches(training, config.batch_size, config.seed, length=_lengths)
-        held_out = _pairs(images, features, "validation").all()
+        held_out = AlignedShards(folders, "validation").all()
 
         def validate() -> dict[str, float]:
-            return validation(model, held_out, weights, config)
+            return validation(losses, held_out)
 
         train(
             trainer,
-            lambda start: (_batch(model, c) for c in order.batches(start)),
+            lambda start: (losses.batch(rows) for rows in order.batches(start)),
             context,
             validate=validate,
         )
         _write_states(context, model, images)
+        if not ranks.first:
+            return {}
         if config.refine_steps:
             refine(context, adapters, features)
         metrics = {f"validation_{k}": v for k, v in validate().items()}
     context.log.metrics(metrics, config.steps)
     save(context.out, adapters)
-    finish(context)
-    parameters = sum(p.numel() for p in adapters.parameters())
-    return {**metrics, "trained_parameters": float(parameters)}
+    parameters = sum(p.numel() for p in trainer.parameters)
+    oddities = {f"captions_{k}": float(v) for k, v in _oddities(model, images).items()}
+    return {**metrics, **oddities, "trained_parameters": float(parameters)}
+
+
+@dataclass(frozen=True)
+class _Losses:
+    """The losses of a batch as the configuration weighs them, and batches of shard rows."""
+
+    model: GillModel
+    config: AdaptersConfig
+    joint: JointMapper | None
+
+    def __call__(self, batch: AdapterBatch) -> dict[str, Tensor]:
+        return self.with_states(batch)[0]
+
+    def with_states(self, batch: AdapterBatch) -> tuple[dict[str, Tensor], Tensor]:
+        config, joint = self.config, self.joint
+        weights = LossWeights(
+            config.captioning_weight,
+            config.img_prediction_weight,
+            config.retrieval_weight,
+            1.0 if joint is None else joint.weight,
+        )
+        mapper = None if joint is None else joint.mapper
+        form = "norm" if joint is None else joint.form
+        return self.model.losses_and_states(
+            batch, weights, config.packing_probability, mapper, form
+        )
+
+    def batch(self, rows: Columns) -> AdapterBatch:
+        """A batch of shard rows; targets stay on the CPU until a part of them is wanted."""
+        features = torch.from_numpy(np.asarray(rows["feature"], dtype=np.float32))
+        targets = None
+        if self.joint is not None:
+            mapper = self.joint.mapper
+            targets = torch.from_numpy(np.asarray(rows["target"]))
+            targets = targets.view(-1, mapper.num_targets, mapper.target_dim)
+        return AdapterBatch(
+            self.model.tokenize([str(c) for c in rows["caption"]]),
+            features.to(self.model.language.device, non_blocking=True),
+            targets,
+            tuple(str(key) for key in rows["key"]),
+        )
 
 
 def refine(context: StageContext, adapters: Adapters, features: Path) -> None:
@@ -150,10 +222,9 @@ def load(artifact: Artifact, language: LanguageModel) -> Adapters:
     return adapters.to(language.device).requires_grad_(False).eval()
 
 
-def validation(
-    model: GillModel, rows: Columns, weights: LossWeights, config: AdaptersConfig
-) -> dict[str, float]:
-    """Losses and recall on held-out pairs, without packing."""
+def validation(losses: _Losses, rows: Columns) -> dict[str, float]:
+    """Losses on held-out pairs without packing, and recall among all of them."""
+    model, config = losses.model, losses.config
     sums: dict[str, float] = {}
     texts, images = [], []
     retrieval = model.adapters.retrieval
@@ -161,18 +232,13 @@ def validation(
     model.adapters.eval()
     with torch.no_grad(), autocast(model.language.device, config.precision):
         for start in range(0, count, config.batch_size):
-            part = _batch(model, _slice(rows, start, start + config.batch_size))
-            l_c = model.captioning_loss(part, packed=False)
-            states, l_p = model.img_pass(part.captions, packed=False)
+            part = losses.batch(_slice(rows, start, start + config.batch_size))
+            found, states = losses.with_states(replace(part, packed=False))
             texts.append(retrieval.embed_text(states).float().cpu())
             images.append(retrieval.embed_image(part.features).float().cpu())
-            for name, value in (("l_c", l_c), ("l_p", l_p)):
+            for name, value in found.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(part) / count
     return {**sums, **recall(torch.cat(texts), torch.cat(images))}
-
-
-def _pairs(images: Path, features: Path, split: str) -> AlignedShards:
-    return AlignedShards({images: ["caption"], features: ["feature"]}, split)
 
 
 def _lengths(rows: Columns) -> list[int]:
@@ -181,14 +247,6 @@ def _lengths(rows: Columns) -> list[int]:
 
 def _slice(rows: Columns, start: int, stop: int) -> Columns:
     return {name: values[start:stop] for name, values in rows.items()}
-
-
-def _batch(model: GillModel, rows: Columns) -> AdapterBatch:
-    features = torch.from_numpy(np.asarray(rows["feature"], dtype=np.float32))
-    return AdapterBatch(
-        model.tokenize([str(c) for c in rows["caption"]]),
-        features.to(model.language.device, non_blocking=True),
-    )
 
 
 def _width(path: Path) -> int:
@@ -210,4 +268,12 @@ def _write_states(context: StageContext, model: GillModel, images: Path) -> None
             states[rows] = model.img_states([captions[i] for i in rows]).cpu().numpy()
         return pa.table([table.column("key"), lists(states, np.float16)], schema=schema)
 
-    map_shards(context, images, context.out / STATES, "[IMG] states", convert)
+    map_shards(context, images, context.out / STATES, "[IMG] states", convert, Ranks.current())
+
+
+def _oddities(model: GillModel, images: Path) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for name in shard_names(images):
+        captions = read_table(images / name, ["caption"]).column("caption").to_pylist()
+        found.update(model.oddities(captions))
+    return found

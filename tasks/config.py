@@ -5,9 +5,9 @@ A field made with ``neutral`` has no bearing on the result, so it is left out of
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Frozen(BaseModel):
@@ -35,6 +35,7 @@ class RuntimeConfig(Frozen):
 
     device: str = "auto"
     threads: int = 0  # 0 leaves PyTorch's choice
+    ranks: int = Field(1, ge=1)  # processes that train together; one for each GPU
     minimum_free_bytes: int = 1 << 30
 
 
@@ -43,6 +44,8 @@ class LanguageConfig(Frozen):
 
     name: str
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    quantization: Literal["none", "8bit", "4bit"] = "none"  # of the layers' weights
+    checkpoint_activations: bool = neutral(False)  # less memory for a third more time
 
 
 class VisionConfig(Frozen):
@@ -103,11 +106,22 @@ class TrainingConfig(Frozen):
     decay_every: int = 10_000
     decay_factor: float = 0.1
     gradient_clip: float = 1.0
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(1, ge=1)  # parts that a batch is trained on in
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     seed: int = 0
+    # End with the weights of the best validation instead of the last step's.
+    keep_best: bool = False
+    early_stopping: int = Field(0, ge=0)  # after so many validations without a best; 0: never
     log_every: int = neutral(20, ge=1)
+    validate_every: int = neutral(200, ge=1)
     checkpoint_every: int = neutral(200, ge=1)
+    checkpoint_minutes: float = neutral(20.0, gt=0)
+    keep_checkpoints: int = neutral(2, ge=1)
+
+    def bearing(self) -> dict[str, Any]:
+        """The fields that bear on the result: with a choice by validation, its frequency too."""
+        chosen = self.keep_best or self.early_stopping
+        return super().bearing() | ({"validate_every": self.validate_every} if chosen else {})
 
 
 class AdaptersConfig(TrainingConfig):
@@ -128,8 +142,16 @@ class AdaptersConfig(TrainingConfig):
     refine_learning_rate: float = Field(1e-3, gt=0)
     refine_weight_decay: float = Field(0.1, ge=0)
     refine_noise: float = Field(0.5, ge=0)  # on both inputs, relative to their deviation
-    validate_every: int = neutral(200, ge=1)
     state_batch_size: int = neutral(64, ge=1)
+
+    @model_validator(mode="after")
+    def _room_for_the_caption(self) -> Self:
+        if self.max_tokens < self.num_img_tokens + 2:
+            raise ValueError(
+                f"max_tokens {self.max_tokens} leaves no room for a caption beside "
+                f"{self.num_img_tokens} [IMG] tokens; it must be {self.num_img_tokens + 2} or more"
+            )
+        return self
 
 
 class MapperConfig(TrainingConfig):
@@ -142,7 +164,28 @@ class MapperConfig(TrainingConfig):
     feedforward_dim: int = 2048
     loss_form: Literal["norm", "squared"] = "norm"
     baselines: tuple[Literal["gill", "linear", "mlp", "encoder"], ...] = ("linear",)
-    validate_every: int = neutral(200, ge=1)
+
+
+class JointConfig(AdaptersConfig):
+    """The schedule ``joint``: adapters and mapper together, in the adapters' steps."""
+
+    kind: Literal["gill", "linear", "mlp", "encoder"] = "gill"
+    hidden_dim: int = 512
+    layers: int = 4
+    heads: int = 4
+    feedforward_dim: int = 2048
+    loss_form: Literal["norm", "squared"] = "norm"
+    generation_weight: float = 1.0
+    baselines: tuple[()] = ()  # what reads a mapper's artifact asks for them
+
+    @classmethod
+    def of(
+        cls, adapters: AdaptersConfig, mapper: MapperConfig, generation_weight: float
+    ) -> JointConfig:
+        """The settings of the two stages that it stands for: the mapper gives kind and sizes."""
+        own = set(cls.model_fields) - set(AdaptersConfig.model_fields) - {"baselines"}
+        sizes = mapper.model_dump(include=own)
+        return cls(**adapters.model_dump(), **sizes, generation_weight=generation_weight)
 
 
 class IndexConfig(Frozen):

@@ -93,19 +93,30 @@ def run(context: StageContext) -> dict[str, float]:
                 yield DecisionBatch(states[rows[chosen]], targets[chosen])
                 start += 1
 
-        train(Trainer(model, loss, optimization(config)), batches, context)
+        held = DecisionBatch(states[held_out], torch.tensor([labels[i] for i in held_out]))
+        train(
+            Trainer(model, loss, optimization(config)),
+            batches,
+            context,
+            validate=lambda: held_out_loss(model, held),
+        )
     model.eval()
     with torch.no_grad():
         predicted = model(states[held_out]).argmax(-1).tolist()
     truth = [int(labels[i] or 0) for i in held_out]
     metrics |= decision_scores(truth, predicted)
-    majority = majority_scores(targets.tolist(), truth)
-    metrics["majority_macro_f1"] = majority["macro_f1"]
+    metrics["majority_macro_f1"] = majority_scores(targets.tolist(), truth)["macro_f1"]
     save_file(model.state_dict(), context.out / "decision.safetensors")
     write_json(context.out / "decision.json", {"llm_dim": states.shape[-1]})
     _confusion(context, metrics)
     finish(context)
     return metrics
+
+
+@torch.no_grad()
+def held_out_loss(model: DecisionModel, held: DecisionBatch) -> dict[str, float]:
+    """Cross-entropy of the labels, without dropout."""
+    return {"loss": float(F.cross_entropy(model.eval()(held.states), held.labels))}
 
 
 def load(artifact: Artifact) -> DecisionModel:

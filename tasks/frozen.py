@@ -95,7 +95,12 @@ def load_language(config: LanguageConfig, runtime: RuntimeConfig) -> LanguageMod
             with FileLock(f"{folder}.lock"):
                 name = str(language.convert_embedded(folder))
         attention = "eager" if device.type == "cpu" else "sdpa"
-        return language.load_pretrained(name, config.precision, device, attention)
+        model = language.load_pretrained(
+            name, config.precision, device, attention, config.quantization
+        )
+        if config.checkpoint_activations:
+            model.checkpoint_activations()
+        return model
 
 
 def load_vision(config: VisionConfig, runtime: RuntimeConfig) -> VisionEncoder:

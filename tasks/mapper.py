@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from data.artifacts import Artifact, write_json
 from data.shards import AlignedShards, Columns, ShuffledBatches
 from gill.losses import generation_loss
 from gill.mapper import Mapper, MapperKind, MapperSize, new_mapper
+from gill.parallel import Ranks, parts
 from gill.specs import MapperSpec
 from gill.training import Trainer, autocast
 from tasks.adapters import STATES
@@ -33,9 +35,14 @@ class MapperBatch:
 
     inputs: Tensor
     targets: Tensor
+    keys: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def rows(self, rows: slice) -> MapperBatch:
+        """A part of it."""
+        return MapperBatch(self.inputs[rows], self.targets[rows], self.keys[rows])
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -61,7 +68,8 @@ def run(context: StageContext) -> dict[str, float]:
     guess = mean.expand(len(true), -1, -1)
     constant = generation_loss(guess, true.view(-1, num_targets, target_dim), config.loss_form)
     metrics["mean_target_l_g"] = float(constant)  # what ignoring the caption would reach
-    finish(context)
+    if Ranks.current().first:
+        finish(context)
     return metrics
 
 
@@ -74,7 +82,7 @@ def _fit(
     name: str,
 ) -> dict[str, float]:
     config: MapperConfig = context.config
-    device = device_of(context.runtime)
+    device, ranks = device_of(context.runtime), Ranks.current()
     with RANDOM:
         torch.manual_seed(config.seed)
         mapper = build(spec).to(device)
@@ -98,17 +106,26 @@ def _fit(
         def batches(start: int) -> Iterator[MapperBatch]:
             return (_batch(rows, spec, img, device) for rows in order.batches(start))
 
-        train(Trainer(mapper, loss, optimization(config)), batches, context, name, validate)
+        def split(batch: MapperBatch) -> list[tuple[MapperBatch, float]]:
+            return parts(len(batch), ranks, config.accumulate, lambda rows, _: batch.rows(rows))
+
+        trainer = Trainer(mapper, loss, optimization(config), split=split)
+        train(trainer, batches, context, name, validate, "l_g")
         metrics = {f"validation_{k}": v for k, v in validate().items()}
     prefix = f"{name}_" if name else ""
     context.log.metrics({f"{prefix}{k}": v for k, v in metrics.items()}, config.steps)
+    if ranks.first:
+        save(context.out, spec, mapper)
+    return {**metrics, "trained_parameters": float(sum(p.numel() for p in mapper.parameters()))}
+
+
+def save(folder: Path, spec: MapperSpec, mapper: Mapper) -> None:
+    """Write the weights and their spec under the mapper's kind."""
     kind = spec.size.kind
     save_file(
-        {k: v.contiguous() for k, v in mapper.state_dict().items()},
-        context.out / f"{kind}.safetensors",
+        {k: v.contiguous() for k, v in mapper.state_dict().items()}, folder / f"{kind}.safetensors"
     )
-    write_json(context.out / f"{kind}.json", asdict(spec))
-    return {**metrics, "trained_parameters": float(sum(p.numel() for p in mapper.parameters()))}
+    write_json(folder / f"{kind}.json", asdict(spec))
 
 
 def build(spec: MapperSpec) -> Mapper:
@@ -141,7 +158,8 @@ def _batch(rows: Columns, spec: MapperSpec, img: Tensor, device: torch.device) -
     states = torch.from_numpy(np.asarray(rows["state"])).to(device, non_blocking=True)
     target = torch.from_numpy(np.asarray(rows["target"])).to(device, non_blocking=True)
     inputs = mapper_input(states.view(-1, spec.num_img_tokens, spec.llm_dim), img)
-    return MapperBatch(inputs, target.view(-1, spec.num_targets, spec.target_dim))
+    keys = tuple(str(key) for key in rows["key"])
+    return MapperBatch(inputs, target.view(-1, spec.num_targets, spec.target_dim), keys)
 
 
 def _mean_target(shards: AlignedShards, tokens: int, dim: int) -> Tensor:

@@ -19,6 +19,7 @@ class Stage:
         parts: the frozen parts whose weights bear on its result.
         model: the name under which its weights are registered in MLflow.
         code: the modules whose code bears on its result.
+        ranks: whether ``runtime.ranks`` processes can run it together.
     """
 
     name: str
@@ -27,9 +28,16 @@ class Stage:
     parts: tuple[str, ...] = ()
     model: str | None = None
     code: tuple[str, ...] = ()
+    ranks: bool = False
 
 
-_TRAIN = ("gill.training", "tasks.train", "data.shards")
+# Which stage makes what others need as ``adapters`` and ``mapper``, where it has another name.
+SCHEDULES: dict[str, dict[str, str]] = {
+    "staged": {},
+    "joint": {"adapters": "joint", "mapper": "joint"},
+}
+
+_TRAIN = ("gill.training", "gill.parallel", "tasks.train", "data.shards")
 _LLM = ("gill.backbones.language", "gill.model", "gill.packing", "gill.tokens", "gill.losses")
 
 STAGES: dict[str, Stage] = {
@@ -51,6 +59,7 @@ STAGES: dict[str, Stage] = {
             ("language",),
             model="gill-adapters",
             code=(*_TRAIN, *_LLM, "gill.captioning", "gill.retrieval"),
+            ranks=True,
         ),
         Stage(
             "mapper",
@@ -58,6 +67,7 @@ STAGES: dict[str, Stage] = {
             ("text_targets", "adapters"),
             model="gill-mapper",
             code=(*_TRAIN, "gill.mapper", "gill.losses"),
+            ranks=True,
         ),
         Stage("index", 1, ("clip_features", "adapters"), code=("gill.retrieval",)),
         Stage(
@@ -83,6 +93,22 @@ STAGES: dict[str, Stage] = {
             ("language", "vision", "generator"),
             code=("gill.generation", "gill.evaluation.captioning", "tasks.answers"),
         ),
+        Stage(
+            "joint",
+            1,
+            ("download", "clip_features", "text_targets"),
+            ("language",),
+            model="gill-joint",
+            code=(
+                *_TRAIN,
+                *_LLM,
+                "gill.captioning",
+                "gill.retrieval",
+                "gill.mapper",
+                "tasks.adapters",
+            ),
+            ranks=True,
+        ),
     )
 }
 
@@ -101,9 +127,17 @@ def stage_named(name: str) -> Stage:
     return STAGES[name]
 
 
-def ancestors(name: str) -> set[str]:
-    """Every stage that a stage needs, directly or not."""
+def stages_of(schedule: str) -> list[str]:
+    """The stages that a schedule runs."""
+    made = SCHEDULES[schedule]
+    unused = set(made) | {maker for s in SCHEDULES.values() for maker in s.values()}
+    return [name for name in STAGES if name not in unused - set(made.values())]
+
+
+def ancestors(name: str, schedule: str = "staged") -> set[str]:
+    """Every stage that a stage needs under a schedule, directly or not."""
     found: set[str] = set()
     for need in stage_named(name).needs:
-        found |= {need} | ancestors(need)
+        maker = SCHEDULES[schedule].get(need, need)
+        found |= {maker} | ancestors(maker, schedule)
     return found

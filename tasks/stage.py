@@ -42,10 +42,10 @@ from data.artifacts import (
     write_json,
     write_manifest,
 )
-from tasks import tracking
+from tasks import launch, tracking
 from tasks.config import Frozen, PartsConfig, RuntimeConfig
 from tasks.frozen import LOADING, identity, release_memory, var_folder
-from tasks.registry import STAGES, Stage, ancestors, stage_named
+from tasks.registry import SCHEDULES, STAGES, Stage, ancestors, stage_named, stages_of
 
 
 class MissingArtifactError(RuntimeError):
@@ -215,9 +215,7 @@ class Execution:
                     partial,
                     tracking.MlflowStageLog(run_id, self.logger),
                 )
-                with LOADING:
-                    module = importlib.import_module(f"tasks.{self.stage.name}")
-                metrics = module.run(context)
+                metrics = self._work(context)
             seconds = time.monotonic() - started
             write_manifest(partial, self._manifest(partial, metrics, run_id, seconds, resumed))
             if final.exists():
@@ -241,6 +239,14 @@ class Execution:
             return
         version = tracking.register_model(name, folder, run_id, {"fingerprint": self.fingerprint})
         tracking.set_tags(run_id, {"model_version": f"{name}/{version}"})
+
+    def _work(self, context: StageContext) -> dict[str, float]:
+        if self.stage.ranks and self.runtime.ranks > 1:
+            return launch.run(self.stage.name, context, self.logger)
+        with LOADING:
+            module = importlib.import_module(f"tasks.{self.stage.name}")
+        metrics: dict[str, float] = module.run(context)
+        return metrics
 
     def _manifest(
         self, folder: Path, metrics: dict[str, float], run_id: str, seconds: float, resumed: bool
@@ -271,7 +277,9 @@ class Execution:
         tracking.log_params(run_id, self.config.model_dump(mode="json"))
         for name in self.stage.parts:
             tracking.log_params(run_id, {name: getattr(self.parts, name).model_dump()})
-        tracking.log_artifacts_as_datasets(run_id, list(self.inputs.values()), "input")
+        tracking.log_artifacts_as_datasets(
+            run_id, list(dict.fromkeys(self.inputs.values())), "input"
+        )
         return run_id
 
     def _check_room(self, folder: Path) -> None:
@@ -319,7 +327,14 @@ class PipelineRun:
     def __init__(self, name: str, config: Any, only: str | None, force: Collection[str]) -> None:
         self.name, self.config, self.only = name, config, only
         self.force = {stage_named(s).name for s in force}
-        self.wanted = set(STAGES) if only is None else ancestors(only) | {stage_named(only).name}
+        self.schedule: str = config.schedule
+        offered = stages_of(self.schedule)
+        if only is not None and stage_named(only).name not in offered:
+            raise ValueError(
+                f"the schedule {self.schedule!r} has no stage {only!r}; its stages are "
+                f"{', '.join(offered)}. Set the override 'schedule', or run another stage"
+            )
+        self.wanted = set(offered) if only is None else {only} | ancestors(only, self.schedule)
         self.futures: dict[str, PrefectFuture[Any]] = {}
         self.fingerprints: dict[str, str] = {}
         self.results: dict[str, StageResult] = {}
@@ -346,10 +361,11 @@ class PipelineRun:
         stage = stage_named(name)
         if name not in self.wanted:
             return None
-        if inputs != stage.needs:
-            raise ValueError(f"{name} is wired to {inputs} and needs {stage.needs}")
+        makers = {n: SCHEDULES[self.schedule].get(n, n) for n in stage.needs}
+        if inputs != tuple(makers.values()):
+            raise ValueError(f"{name} is wired to {inputs} and needs {tuple(makers.values())}")
         config: Frozen = getattr(self.config, name)
-        marks = {need: self.fingerprints[need] for need in stage.needs}
+        marks = {need: self.fingerprints[maker] for need, maker in makers.items()}
         self.fingerprints[name] = fingerprint(stage, config, self.config.parts, marks)
         execution = Execution(
             stage=stage,
@@ -357,7 +373,7 @@ class PipelineRun:
             parts=self.config.parts,
             runtime=self.config.runtime,
             inputs={
-                need: Artifact(need, mark, store_folder() / need / mark)
+                need: Artifact(makers[need], mark, store_folder() / makers[need] / mark)
                 for need, mark in marks.items()
             },
             fingerprint=self.fingerprints[name],
@@ -368,7 +384,7 @@ class PipelineRun:
             must_exist_for=self.only if self.only not in (None, name) else None,
             tags=self.tags,
         )
-        waits = [self.futures[need] for need in stage.needs]
+        waits = [self.futures[maker] for maker in makers.values()]
         self.futures[name] = run_stage.with_options(name=name, task_run_name=name).submit(
             execution, waits
         )
@@ -381,8 +397,10 @@ class PipelineRun:
         trace: TracebackType | None,
     ) -> None:
         failed: BaseException | None = error
+        if error is not None and not isinstance(error, Exception):
+            launch.stop_all()  # cancelled: no rank may outlive the run
         for name, future in self.futures.items():
-            if isinstance(error, KeyboardInterrupt):
+            if error is not None and not isinstance(error, Exception):
                 break
             future.wait()
             if future.state.is_completed():

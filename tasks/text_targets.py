@@ -30,7 +30,7 @@ def run(context: StageContext) -> dict[str, float]:
         table = read_table(path, ["key", "caption"], "images")
         captions = table.column("caption").to_pylist()
         counts = generator.count_tokens(captions)
-        cut += sum(count > generator.num_tokens for count in counts)
+        cut += sum(count > generator.text_tokens for count in counts)
         parts = [
             generator.encode_text(captions[i : i + config.batch_size]).float().cpu().numpy()
             for i in range(0, len(captions), config.batch_size)

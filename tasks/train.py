@@ -1,23 +1,29 @@
-"""Drives a ``Trainer`` inside a stage: checkpoints, metrics over steps, progress with ETA."""
+"""Drives a ``Trainer`` inside a stage: checkpoints, validation, metrics over steps, progress."""
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
-from gill.training import Optimization, Trainer
+from data.artifacts import write_json
+from gill.training import NonFiniteLossError, Optimization, ResumeError, Trainer
 from tasks.config import TrainingConfig
 from tasks.stage import StageContext
 
 # Training draws from PyTorch's global generator, which all threads share: one stage at a time.
 RANDOM = threading.Lock()
-_CHECKPOINT = "checkpoint.pt"
+logger = logging.getLogger("gill")
+_NOT_FINITE = "not_finite.json"
 
 
 def optimization(config: TrainingConfig) -> Optimization:
@@ -27,21 +33,109 @@ def optimization(config: TrainingConfig) -> Optimization:
 
 
 def save_checkpoint(path: Path, trainer: Trainer) -> None:
-    """Save the whole state so that a crash leaves the old checkpoint or the new one."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as handle:
-        torch.save(trainer.state_dict(), handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(path)
+    """Save the trainer's state so that a crash leaves the old checkpoint or the new one."""
+    _write(path, trainer.state_dict())
 
 
 def restore(path: Path, trainer: Trainer) -> int:
     """Load a checkpoint if there is one; return the step to go on from."""
     if path.exists():
-        device = trainer.parameters[0].device
-        trainer.load_state_dict(torch.load(path, map_location=device, weights_only=True))
+        trainer.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return trainer.step
+
+
+def _write(path: Path, state: Any) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as handle:
+        torch.save(state, handle)
+        handle.flush()
+        os.fsync(handle.fileno())
+    part.replace(path)
+
+
+@dataclass
+class Selection:
+    """What validation has found: a part of a run's state beside the trainer's.
+
+    Attributes:
+        best: the lowest value of the stage's metric, and ``best_step`` where it was.
+        waited: validations since then.
+    """
+
+    best: float = math.inf
+    best_step: int = 0
+    waited: int = 0
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The last few checkpoints of a training run, and the weights of its best validation.
+
+    Attributes:
+        folder: where they lie. prefix: of their names. keep: how many are kept.
+        settings: what the run was made with; a run with other settings is not gone on with.
+    """
+
+    folder: Path
+    prefix: str
+    keep: int
+    settings: Mapping[str, Any]
+
+    def paths(self) -> list[Path]:
+        """The checkpoints, newest first."""
+        return sorted(self.folder.glob(f"{self.prefix}checkpoint-*.pt"), reverse=True)
+
+    def save(self, trainer: Trainer, selection: Selection) -> None:
+        """Save the whole state, then let go of the oldest."""
+        path = self.folder / f"{self.prefix}checkpoint-{trainer.step:08d}.pt"
+        state = {
+            "trainer": trainer.state_dict(),
+            "selection": asdict(selection),
+            "settings": dict(self.settings),
+        }
+        _write(path, state)
+        for old in self.paths()[self.keep :]:
+            old.unlink()
+
+    def restore(self, trainer: Trainer) -> Selection:
+        """Go on from the newest checkpoint that can be read, if there is any.
+
+        Raises:
+            ResumeError: it was made with other settings; names them.
+        """
+        for path in self.paths():
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            except (RuntimeError, UnpicklingError, EOFError) as error:
+                logger.warning("cannot read %s, going on from the one before: %s", path, error)
+                continue
+            then, now = state["settings"], self.settings
+            differs = [
+                f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
+                for key in sorted({*then, *now})
+                if then.get(key) != now.get(key)
+            ]
+            if differs:
+                raise ResumeError(
+                    f"{path} was made with {'; '.join(differs)}. Set them back to go on, or delete "
+                    f"{self.folder} to begin anew"
+                )
+            trainer.load_state_dict(state["trainer"])
+            return Selection(**state["selection"])
+        return Selection()
+
+    def save_best(self, trainer: Trainer) -> None:
+        """Keep the trained tensors as they are now."""
+        _write(self._best, trainer.state_dict()["module"])
+
+    def restore_best(self, trainer: Trainer) -> None:
+        """Put the trained tensors of the best validation back."""
+        state = torch.load(self._best, map_location="cpu", weights_only=True)
+        trainer.module.load_state_dict(state, strict=False)
+
+    @property
+    def _best(self) -> Path:
+        return self.folder / f"{self.prefix}best.pt"
 
 
 def train(
@@ -50,25 +144,60 @@ def train(
     context: StageContext,
     name: str = "",
     validate: Callable[[], dict[str, float]] | None = None,
+    metric: str = "loss",
 ) -> None:
     """Run a trainer to its last step, going on from the stage's checkpoint.
 
     Args:
         batches: gives the batches from a position on.
-        name: prefix of the metrics and the checkpoint, for a stage that trains several things.
-        validate: held-out metrics, computed every ``validate_every`` steps and at the end.
+        name: prefix of the metrics and the checkpoints, for a stage that trains several things.
+        validate: held-out metrics, computed every ``validate_every`` steps by the first rank.
+        metric: the one by which the best step is chosen; lower is better.
+
+    Raises:
+        NonFiniteLossError: names the file with the keys of the batch.
+        ResumeError: the checkpoint was made with other settings.
     """
     config: TrainingConfig = context.config
     prefix = f"{name}_" if name else ""
-    checkpoint = context.out / f"{prefix}{_CHECKPOINT}"
-    resumed = restore(checkpoint, trainer)
-    began, examples = time.monotonic(), 0
-    total = trainer.config.steps
-    every = getattr(config, "validate_every", 0)
-    for report in trainer.run(batches(trainer.step * trainer.config.accumulate)):
+    checkpoints = Checkpoints(context.out, prefix, config.keep_checkpoints, config.bearing())
+    selection = checkpoints.restore(trainer)
+    trainer.ranks.barrier()  # the first rank may write a newer one as soon as it goes on
+    try:
+        _run(trainer, batches, context, prefix, checkpoints, selection, validate, metric)
+    except NonFiniteLossError as error:
+        path = context.out / f"{prefix}{_NOT_FINITE}"
+        if trainer.ranks.first:
+            write_json(path, {"step": error.step, "losses": error.losses, "keys": error.keys})
+        raise NonFiniteLossError(error.step, error.losses, error.keys, str(path)) from error
+    if validate is not None and config.keep_best:
+        checkpoints.restore_best(trainer)
+        context.log.metrics({f"{prefix}best_step": float(selection.best_step)}, trainer.step)
+
+
+def _run(
+    trainer: Trainer,
+    batches: Callable[[int], Iterable[Any]],
+    context: StageContext,
+    prefix: str,
+    checkpoints: Checkpoints,
+    selection: Selection,
+    validate: Callable[[], dict[str, float]] | None,
+    metric: str,
+) -> None:
+    config: TrainingConfig = context.config
+    resumed, total = trainer.step, trainer.config.steps
+    patience = config.early_stopping if validate is not None else 0
+    chooses = config.keep_best or patience > 0
+    if patience and selection.waited >= patience:
+        return  # it was killed between stopping and what comes after
+    began = saved = time.monotonic()
+    examples = 0
+    for report in trainer.run(batches(trainer.step)):
         examples += report.examples
         last = report.step == total
         if report.step % config.log_every == 0 or last:
+            trainer.check()
             speed = examples / max(1e-9, time.monotonic() - began)
             values = {f"{prefix}{k}": float(v) for k, v in report.losses.items()}
             values |= {
@@ -78,15 +207,52 @@ def train(
             }
             context.log.metrics(values, report.step)
         context.log.progress(report.step, total, f"{prefix}steps", resumed)
-        if report.step % config.checkpoint_every == 0 or last:
-            save_checkpoint(checkpoint, trainer)
-        if validate is not None and every and report.step % every == 0 and not last:
-            context.log.metrics(
-                {f"{prefix}validation_{k}": v for k, v in validate().items()}, report.step
-            )
+        # The stage validates after the last step anyway, so here only where there is a choice.
+        if validate is not None and (
+            (last and chooses) or (report.step % config.validate_every == 0 and not last)
+        ):
+            trainer.check()
+            _validate(trainer, context, prefix, checkpoints, selection, validate, metric)
+            last = last or bool(patience and selection.waited >= patience)
+        due = time.monotonic() - saved > 60 * config.checkpoint_minutes
+        if trainer.ranks.first and (due or last or report.step % config.checkpoint_every == 0):
+            trainer.check()
+            checkpoints.save(trainer, selection)
+            saved = time.monotonic()
+        if last and report.step < total:
+            best = selection.best_step
+            logger.info("stopped at step %d: nothing better since step %d", report.step, best)
+            return
+
+
+def _validate(
+    trainer: Trainer,
+    context: StageContext,
+    prefix: str,
+    checkpoints: Checkpoints,
+    selection: Selection,
+    validate: Callable[[], dict[str, float]],
+    metric: str,
+) -> None:
+    found = torch.zeros(1, dtype=torch.float32, device=trainer.device)
+    if trainer.ranks.first:
+        values = validate()
+        found += values[metric]
+        context.log.metrics({f"{prefix}validation_{k}": v for k, v in values.items()}, trainer.step)
+    trainer.ranks.share([found])  # all ranks must choose alike
+    value = float(found)
+    if not math.isfinite(value):
+        raise NonFiniteLossError(trainer.step, {f"validation_{metric}": value})
+    if value < selection.best:
+        selection.best, selection.best_step, selection.waited = value, trainer.step, 0
+        if context.config.keep_best and trainer.ranks.first:
+            checkpoints.save_best(trainer)
+    else:
+        selection.waited += 1
 
 
 def finish(context: StageContext) -> None:
-    """Remove the checkpoints once the results are written."""
-    for path in context.out.glob(f"*{_CHECKPOINT}"):
-        path.unlink()
+    """Remove what only a later resumption would need, once the results are written."""
+    for pattern in ("*checkpoint-*.pt", "*best.pt", f"*{_NOT_FINITE}"):
+        for path in context.out.glob(pattern):
+            path.unlink()

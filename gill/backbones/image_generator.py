@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gill.backbones.packages import packaged
@@ -17,37 +19,66 @@ EMBEDDED_SIZE = 64
 LATENT_CHANNELS = 16
 
 
+class UnsuitableGeneratorError(ValueError):
+    """A diffusers pipeline that the mapper's output cannot drive; says which and why."""
+
+    def __init__(self, name: str, pipeline: Any, why: str) -> None:
+        super().__init__(
+            f"{name} ({type(pipeline).__name__}) {why}; use a text-to-image pipeline that takes "
+            "prompt_embeds, such as Stable Diffusion 1, 2, XL or 3"
+        )
+
+
 class ImageGenerator(nn.Module):
     """A diffusers pipeline seen as two functions: caption -> target, target -> pictures.
 
+    A target is the text encoder's output. Where the pipeline also takes a pooled embedding (SDXL,
+    Stable Diffusion 3) that is one more row of the target, filled up with zeros, so the mapper
+    learns it like the other rows.
+
     Attributes:
-        num_tokens: positions of the text encoder's output (77 in Stable Diffusion 1).
-        dim: its width (768 in Stable Diffusion 1).
+        text_tokens: positions of the text encoder's output (77 in Stable Diffusion 1).
+        pooled_dim: width of the pooled embedding, 0 where there is none.
+        num_tokens: rows of a target: ``text_tokens``, and one more with a pooled embedding.
+        dim: width of a target (768 in Stable Diffusion 1).
         image_size: edge of a generated picture, in pixels.
         precision: of the sampler's matrix products, ``float32`` unless a recipe sets it.
+
+    Raises:
+        UnsuitableGeneratorError: the pipeline wants something that the mapper does not make.
     """
 
     def __init__(self, pipeline: Any, name: str) -> None:
         super().__init__()
-        if getattr(pipeline, "text_encoder_2", None) is not None:
-            raise ValueError(
-                f"{name}: pipelines with two text encoders (SDXL, SD3) need pooled embeddings that "
-                "GILL's mapper does not make; use a pipeline with one text encoder"
-            )
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline, self.name = pipeline, name
-        self.unet, self.vae, self.text_encoder = pipeline.unet, pipeline.vae, pipeline.text_encoder
-        self.tokenizer = pipeline.tokenizer
-        self.precision = "float32"
+        for part, module in pipeline.components.items():
+            if isinstance(module, nn.Module):
+                self.add_module(part, module)
         self.requires_grad_(False).eval()
-        self.num_tokens = int(self.tokenizer.model_max_length)
-        self.dim = int(self.unet.config.cross_attention_dim)
-        self.image_size = int(self.unet.config.sample_size) * int(pipeline.vae_scale_factor)
+        self._accepted = set(inspect.signature(pipeline.__call__).parameters)
+        for needed, sign in (("prompt_embeds", True), ("prompt_attention_mask", False)):
+            if (needed in self._accepted) != sign:
+                why = "needs" if needed in self._accepted else "does not take"
+                raise UnsuitableGeneratorError(name, pipeline, f"{why} {needed}")
+        self.tokenizer = pipeline.tokenizer
+        self.denoiser: nn.Module = getattr(pipeline, "unet", None) or pipeline.transformer
+        self.precision = "float32"
+        self._negative = "negative_prompt_embeds" in self._accepted
+        embeds, pooled = self._encode([""])
+        self.text_tokens, self.dim = int(embeds.shape[1]), int(embeds.shape[2])
+        self.pooled_dim = 0 if pooled is None else int(pooled.shape[-1])
+        if self.pooled_dim > self.dim:
+            why = f"has pooled embeddings of width {self.pooled_dim}, wider than its {self.dim}"
+            raise UnsuitableGeneratorError(name, pipeline, why)
+        self.num_tokens = self.text_tokens + (self.pooled_dim > 0)
+        denoiser: Any = self.denoiser
+        self.image_size = int(denoiser.config.sample_size) * int(pipeline.vae_scale_factor)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.unet.parameters()).device
+        return next(self.denoiser.parameters()).device
 
     def train(self, mode: bool = True) -> ImageGenerator:
         """Stay in evaluation mode: the generator is frozen."""
@@ -61,13 +92,33 @@ class ImageGenerator(nn.Module):
     @torch.no_grad()
     def encode_text(self, captions: Sequence[str]) -> Tensor:
         """Text-encoder output ``(captions, num_tokens, dim)``: the target of the mapper."""
-        embeds, _ = self.pipeline.encode_prompt(
-            list(captions),
-            device=self.device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=False,
-        )
-        return torch.as_tensor(embeds)
+        embeds, pooled = self._encode(captions)
+        if pooled is None:
+            return embeds
+        row = F.pad(pooled, (0, self.dim - self.pooled_dim))[:, None]
+        return torch.cat([embeds, row], dim=1)
+
+    @torch.no_grad()
+    def _encode(
+        self, captions: Sequence[str], negative: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """The prompt's embeddings and its pooled embedding, or those that guidance steers from."""
+        arguments: dict[str, Any] = {
+            "prompt": list(captions),
+            "num_images_per_prompt": 1,
+            "device": self.device,
+            "do_classifier_free_guidance": negative,
+        }
+        for other in ("prompt_2", "prompt_3"):
+            if other in inspect.signature(self.pipeline.encode_prompt).parameters:
+                arguments[other] = list(captions)
+        encoded = self.pipeline.encode_prompt(**arguments)
+        wanted = 4 if "pooled_prompt_embeds" in self._accepted else 2
+        if len(encoded) != wanted:
+            why = f"encodes a prompt as {len(encoded)} tensors, which is not known here"
+            raise UnsuitableGeneratorError(self.name, self.pipeline, why)
+        found = encoded[int(negative) :: 2]
+        return found[0], found[1] if wanted == 4 else None
 
     @torch.no_grad()
     def generate(
@@ -95,18 +146,25 @@ class ImageGenerator(nn.Module):
                 f"prompt embeddings are {tuple(prompt_embeds.shape[1:])}, "
                 f"{self.name} takes {(self.num_tokens, self.dim)}"
             )
-        dtype = next(self.unet.parameters()).dtype
-        negative = self.encode_text([""]).to(dtype)
+        dtype = next(self.denoiser.parameters()).dtype
+        fixed: dict[str, Tensor] = {}
+        if self._negative:
+            names = ("negative_prompt_embeds", "negative_pooled_prompt_embeds")
+            found = self._encode([""], negative=True)
+            fixed = {n: v.to(dtype) for n, v in zip(names, found, strict=True) if v is not None}
         pictures = []
         for start in range(0, len(prompt_embeds), batch_size):
             part = prompt_embeds[start : start + batch_size].to(self.device, dtype)
             generators = [
                 torch.Generator().manual_seed(s) for s in seeds[start : start + len(part)]
             ]
+            prompts = {"prompt_embeds": part[:, : self.text_tokens]}
+            if self.pooled_dim:
+                prompts["pooled_prompt_embeds"] = part[:, -1, : self.pooled_dim]
+            prompts |= {n: v.expand(len(part), *v.shape[1:]) for n, v in fixed.items()}
             with autocast(self.device, self.precision):
                 result = self.pipeline(
-                    prompt_embeds=part,
-                    negative_prompt_embeds=negative.expand(len(part), -1, -1),
+                    **prompts,
                     generator=generators,
                     guidance_scale=guidance_scale,
                     num_inference_steps=steps,

@@ -4,7 +4,7 @@ import pytest
 
 from flows.config import ConfigError
 from flows.recipes import RECIPES, opt_6_7b, resolve, tiny
-from tasks.registry import STAGES, ancestors, stage_named
+from tasks.registry import STAGES, ancestors, stage_named, stages_of
 
 
 def test_every_recipe_has_every_stage():
@@ -56,5 +56,27 @@ def test_the_reference_recipe_has_the_reference_values():
 
 
 def test_ancestors_of_the_last_stage_are_all_others():
-    assert ancestors("evaluate") == set(STAGES) - {"evaluate"}
+    assert ancestors("evaluate") == set(stages_of("staged")) - {"evaluate"}
     assert ancestors("index") == {"download", "clip_features", "adapters"}
+
+
+def test_the_joint_schedule_trains_adapters_and_mapper_in_one_stage():
+    assert set(STAGES) - set(stages_of("joint")) == {"adapters", "mapper"}
+    assert set(STAGES) - set(stages_of("staged")) == {"joint"}
+    assert ancestors("index", "joint") == {"download", "clip_features", "text_targets", "joint"}
+    changed = {"schedule": "joint", "adapters.num_img_tokens": 3, "mapper.layers": 2}
+    config = resolve("tiny", {**changed, "generation_weight": 0.5})
+    assert (config.joint.num_img_tokens, config.joint.layers) == (3, 2)
+    assert config.joint.generation_weight == 0.5
+    assert config.joint.steps == config.adapters.steps
+
+
+def test_settings_of_validation_bear_on_a_result_only_where_it_chooses():
+    plain, chosen = tiny().mapper, resolve("tiny", {"mapper.keep_best": True}).mapper
+    assert "validate_every" not in plain.bearing()
+    assert chosen.bearing()["validate_every"] == plain.validate_every
+
+
+def test_captions_must_fit_beside_the_img_tokens():
+    with pytest.raises(ConfigError, match=r"max_tokens 32 leaves no room.*40 \[IMG\]"):
+        resolve("tiny", {"adapters.num_img_tokens": 40})

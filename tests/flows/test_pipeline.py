@@ -13,7 +13,7 @@ from prefect.settings import get_current_settings
 from safetensors.torch import load_file
 
 from tasks import tracking
-from tasks.registry import STAGES
+from tasks.registry import STAGES, stages_of
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("prefect_server")]
@@ -58,8 +58,8 @@ def var_of_finished(finished, monkeypatch):
 
 def test_every_stage_is_recorded(var_of_finished):
     found = summary()
-    assert list(found["stages"]) == list(STAGES)
-    assert ran(found) == list(STAGES)
+    assert list(found["stages"]) == stages_of("staged")
+    assert ran(found) == stages_of("staged")
     assert found["state"] == "completed"
     client = tracking.client()
     for name, stage in found["stages"].items():
@@ -119,6 +119,23 @@ def test_one_stage_alone(var_of_finished):
                                     "mapper"}  # fmt: skip
 
 
+def test_the_joint_schedule_yields_both_artifacts_in_one_stage(var_of_finished):
+    found = run_flow(overrides={"schedule": "joint"})
+    assert ran(found) == ["joint", "index", "decision", "evaluate"]
+    folder = var_of_finished / "store" / "joint" / found["stages"]["joint"]["fingerprint"]
+    made = {path.name for path in folder.iterdir()}
+    assert {"adapters.safetensors", "gill.safetensors", "gill.json", "states"} <= made
+    run_id = found["stages"]["joint"]["mlflow_run_id"]
+    for loss in ("l_c", "l_p", "l_r", "l_g"):
+        history = tracking.client().get_metric_history(run_id, loss)
+        assert [m.step for m in history] == [4, 8, 12]
+    assert found["stages"]["evaluate"]["metrics"]["gill_image_image_similarity"] != 0
+    assert ran(run_flow(overrides={"schedule": "joint"}, stage="joint")) == []
+    assert ran(run_flow()) == []  # the staged artifacts are still there
+    with pytest.raises(ValueError, match="schedule 'joint' has no stage 'mapper'"):
+        run_flow(overrides={"schedule": "joint"}, stage="mapper")
+
+
 def test_one_stage_without_its_inputs_names_what_to_run(var):
     with pytest.raises(RuntimeError, match=r"gill/download --watch"):
         run_flow(stage="mapper")
@@ -170,7 +187,7 @@ SLOW = {"adapters.steps": 60, "adapters.checkpoint_every": 3}
 def test_killed_twice_ends_with_the_same_weights(var, tmp_path, monkeypatch):
     store = var / "store"
     killed_when(var, lambda: list(store.glob("clip_features/*.partial/features/*.parquet")))
-    killed_when(var, lambda: list(store.glob("adapters/*.partial/checkpoint.pt")))
+    killed_when(var, lambda: list(store.glob("adapters/*.partial/checkpoint-*.pt")))
     found = run_flow(overrides=SLOW)
     assert found["stages"]["download"]["status"] == "reused"
     resumed = tracking.client().get_run(found["stages"]["adapters"]["mlflow_run_id"])

@@ -86,13 +86,6 @@ def test_the_embedded_language_model_converts_once_and_knows_language(tmp_path):
     assert model.tokenizer.decode(model.logits(hidden[0, -1]).argmax()) == " Paris"
 
 
-def test_two_text_encoders_are_refused():
-    pipeline = tiny.image_generator().pipeline
-    pipeline.text_encoder_2 = pipeline.text_encoder
-    with pytest.raises(ValueError, match=r"my-sdxl.*two text encoders"):
-        image_generator.ImageGenerator(pipeline, "my-sdxl")
-
-
 def test_parts_stay_in_evaluation_mode_and_frozen(encoder, generator):
     for part in (encoder, generator, tiny.language_model()):
         part.train()

@@ -1,114 +1,198 @@
 """The fast passes equal plain ones, for several language model families; frozen stays frozen."""
 
+import copy
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gill.backbones import tiny
-from gill.backbones.language import LanguageModel
-from gill.losses import contrastive_loss, generation_loss, token_loss
+from gill.backbones.language import LanguageModel, UnsuitableModelError, load_pretrained
+from gill.losses import contrastive_loss, generation_loss
 from gill.mapper import MapperSize, new_mapper
 from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
-from gill.packing import caption_layout, img_layout
+from gill.packing import VISUAL, caption_layout, img_layout
 from gill.specs import AdapterSpec
 
 CAPTIONS = ["a cat", "flag of france", "an old red truck, clip art", "x", "3d emoji of a tree"]
 
 
-def llama(tied):
-    from transformers import LlamaConfig, LlamaForCausalLM
+def micro(kind, **changes):
+    """A two-layer model of a family with random weights and the character tokenizer."""
+    import transformers
 
-    words = tiny.tokenizer()
+    words = changes.pop("tokenizer", None) or tiny.tokenizer()
+    sizes = {
+        "vocab_size": len(words), "hidden_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 256,
+        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "attn_implementation": "eager",
+    }  # fmt: skip
     torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=tied,
-        attn_implementation="eager",
-    )
-    return LanguageModel(LlamaForCausalLM(config), words, "tiny Llama")
+    name = {"Gemma3": "Gemma3Text"}.get(kind, kind)
+    config = getattr(transformers, f"{name}Config")(**{**sizes, **changes})
+    model = getattr(transformers, f"{kind}ForCausalLM")(config)
+    return LanguageModel(model, words, f"micro {kind}")
 
 
+def without_bos():
+    """Qwen2's convention: no BOS token at all."""
+    words = tiny.tokenizer()
+    words.backend_tokenizer.post_processor = None
+    words.bos_token = None
+    return words
+
+
+def bos_is_eos():
+    """GPT-NeoX's convention: one token that begins and ends texts, and is not prepended."""
+    words = tiny.tokenizer()
+    words.backend_tokenizer.post_processor = None
+    words.bos_token = words.eos_token
+    return words
+
+
+GROUPED = {"num_key_value_heads": 2, "head_dim": 8}
 FAMILIES = {
     "opt": tiny.language_model,
-    "llama-tied": lambda: llama(True),
-    "llama-untied": lambda: llama(False),
+    # As OPT-350m: embeddings narrower than the layers, and the norm after each block.
+    "opt-350m": lambda: micro(
+        "OPT", word_embed_proj_dim=16, do_layer_norm_before=False, ffn_dim=48, dropout=0.1
+    ),
+    "llama-tied": lambda: micro("Llama", tie_word_embeddings=True, **GROUPED),
+    "llama-untied": lambda: micro("Llama", tie_word_embeddings=False, **GROUPED),
+    "qwen2": lambda: micro(
+        "Qwen2", tie_word_embeddings=True, num_key_value_heads=2, tokenizer=without_bos()
+    ),
+    "gpt-neox": lambda: micro("GPTNeoX", tie_word_embeddings=False, tokenizer=bos_is_eos()),
+    "gemma": lambda: micro("Gemma", **GROUPED),
+    "gemma2": lambda: micro("Gemma2", final_logit_softcapping=0.5, sliding_window=64, **GROUPED),
+    "gemma3": lambda: micro("Gemma3", sliding_window=64, **GROUPED),
 }
+R, K = 3, 2
 
 
 @pytest.fixture(params=FAMILIES)
 def model(request):
     language = FAMILIES[request.param]()
     torch.manual_seed(2)
-    spec = AdapterSpec(3, 2, 8, vision_dim=6, llm_dim=language.dim)
+    spec = AdapterSpec(R, K, 8, vision_dim=6, llm_dim=language.dim)
     return GillModel(language, Adapters(spec, language), max_caption_tokens=40)
+
+
+def mapper_for(model):
+    torch.manual_seed(4)
+    size = MapperSize(hidden_dim=16, layers=1, heads=2, feedforward_dim=32)
+    return new_mapper(model.language.dim, R, 4, 5, size)
 
 
 def batch_of(model):
     torch.manual_seed(3)
-    return AdapterBatch(model.tokenize(CAPTIONS), torch.randn(len(CAPTIONS), 6))
+    count = len(CAPTIONS)
+    return AdapterBatch(model.tokenize(CAPTIONS), torch.randn(count, 6), torch.randn(count, 4, 5))
 
 
-def plain_losses(model, batch, packed):
-    """One pass over each whole sequence, logits everywhere, nothing cached."""
+def resized(model):
+    """The plain way: the language model's own matrices grown by the [IMG] rows, all trainable."""
+    language, tokens = model.language, model.adapters.img_tokens
+    plain = copy.deepcopy(language.model).requires_grad_(True)
+    plain.resize_token_embeddings(language.vocab_size + R, mean_resizing=False)
+    with torch.no_grad():
+        plain.get_input_embeddings().weight[-R:] = tokens.weight
+        if not language.tied:
+            plain.get_output_embeddings().weight[-R:] = tokens.output_weight
+    return plain
+
+
+def plain_losses(model, batch, packed, mapper):
+    """Three passes of a resized model, each sequence by itself: no padding, no cache, no layout."""
     language, adapters = model.language, model.adapters
     bos = language.bos_id if language.prepends_bos else None
+    llm = resized(model)
+    img = list(range(language.vocab_size, language.vocab_size + R))
+    width = 2 if packed else 1
+    count = len(batch)
+    sequences = [range(i, min(i + width, count)) for i in range(0, count, width)]
 
-    def run(ids, mask, visual=None, at=None):
-        out = torch.zeros(*ids.shape, language.dim)
-        for row, column in torch.cartesian_prod(*map(torch.arange, ids.shape)).tolist():
-            token = int(ids[row, column])
-            if token >= language.vocab_size:
-                out[row, column] = adapters.img_tokens.weight[token - language.vocab_size]
-            elif token >= 0:
-                out[row, column] = language.embedding.weight[token]
-        if visual is not None:
-            out = out.flatten(0, 1).index_copy(0, at, visual).view_as(out)
-        return language.hidden(out, mask)[0].flatten(0, 1)
+    def text(member, order):
+        ids = batch.captions[member]
+        return ids[1:] if order and ids[0] == bos else ids
 
-    layout = caption_layout(batch.captions, 2, language.eos_id, bos, packed)
-    visual = adapters.captioning(batch.features).flatten(0, 1)
-    hidden = run(layout.ids, layout.mask, visual, layout.visual_at)
-    logits, img = language.logits(hidden), adapters.img_tokens.logits(hidden)
-    l_c = token_loss(logits[layout.label_at], img[layout.label_at], layout.labels)
+    def run(embeds):
+        out = llm(inputs_embeds=embeds[None], output_hidden_states=True)
+        return out.logits[0], out.hidden_states[-1][0]
 
-    layout = img_layout(batch.captions, 3, language.vocab_size, bos, packed)
-    ids = torch.cat([layout.prefix, layout.ids], 1)
-    hidden = run(ids, torch.cat([layout.prefix_mask, layout.mask], 1))
-    before = hidden[layout.before_at]
-    first = torch.full((len(before),), language.vocab_size)
-    l_p = token_loss(language.logits(before), adapters.img_tokens.logits(before), first)
-    row, column = layout.state_at // layout.ids.shape[1], layout.state_at % layout.ids.shape[1]
-    states = hidden[row * ids.shape[1] + layout.prefix.shape[1] + column]
+    def embed(ids):
+        return llm.get_input_embeddings()(torch.tensor(ids))
+
+    scale = language.dim**0.5 if "Gemma" in type(llm).__name__ else 1.0
+    logits, labels = [], []  # captioning pass
+    for members in sequences:
+        pieces, wanted = [], []
+        for order, member in enumerate(members):
+            visual = adapters.captioning(batch.features[member][None])[0] * scale
+            ids = [*text(member, order), language.eos_id]
+            pieces += [visual, embed(ids)]
+            wanted += [None] * K + [None if i == 0 and t == bos else t for i, t in enumerate(ids)]
+        found, _ = run(torch.cat(pieces))
+        kept = [i for i, label in enumerate(wanted) if label is not None]
+        logits.append(found[[i - 1 for i in kept]])
+        labels += [wanted[i] for i in kept]
+    l_c = F.cross_entropy(torch.cat(logits), torch.tensor(labels))
+
+    def img_pass():
+        before, states = [], []
+        for members in sequences:
+            ids, starts = [], []
+            for order, member in enumerate(members):
+                ids += text(member, order)
+                starts.append(len(ids))
+                ids += img
+            found, hidden = run(embed(ids))
+            before += [found[at - 1] for at in starts]
+            states += [language_states(llm, hidden)[at : at + R] for at in starts]
+        return torch.stack(before), torch.stack(states)
+
+    before, states = img_pass()  # retrieval pass
+    l_p = F.cross_entropy(before, torch.full((count,), img[0]))
     maps = adapters.retrieval
     l_r = contrastive_loss(maps.embed_text(states), maps.embed_image(batch.features), maps.scale())
-    return {"loss": l_c + l_p + l_r, "l_c": l_c, "l_p": l_p, "l_r": l_r}
+    _, states = img_pass()  # generation pass
+    own = llm.get_input_embeddings().weight[-R:]
+    l_g = generation_loss(mapper(states + own), batch.targets)
+    losses = {"loss": l_c + l_p + l_r + l_g, "l_c": l_c, "l_p": l_p, "l_r": l_r, "l_g": l_g}
+    return losses, llm
+
+
+def language_states(llm, last):
+    """Hidden states as the output layer takes them: OPT-350m's are projected first."""
+    project = getattr(llm.get_decoder(), "project_out", None)
+    return last if project is None or last.shape[-1] == project.out_features else project(last)
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_fast_losses_and_gradients_equal_plain_ones(model, packed):
-    batch = batch_of(model)
-    fast = model.losses(batch, LossWeights(), packing_probability=1.0 if packed else 0.0)
-    plain = plain_losses(model, batch, packed)
+def test_fast_losses_and_gradients_equal_three_plain_passes(model, packed):
+    batch, mapper = batch_of(model), mapper_for(model)
+    fast = model.losses(batch, LossWeights(), 1.0 if packed else 0.0, mapper)
+    plain, llm = plain_losses(model, batch, packed, mapper)
+    assert fast.keys() == plain.keys()
     for name in plain:
         assert fast[name].item() == pytest.approx(plain[name].item(), abs=1e-5), name
-    trained = dict(model.adapters.named_parameters())
-    fast_grads = torch.autograd.grad(fast["loss"], trained.values())
-    plain_grads = torch.autograd.grad(plain["loss"], trained.values())
-    for name, a, b in zip(trained, fast_grads, plain_grads, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5, msg=name)
-        assert float(b.abs().max()) > 0, f"{name} has no gradient, so nothing was compared"
+    trained = dict(model.adapters.named_parameters()) | {
+        f"mapper.{name}": p for name, p in mapper.named_parameters()
+    }
+    found = dict(zip(trained, torch.autograd.grad(fast["loss"], trained.values()), strict=True))
+    plain["loss"].backward()
+    expected = {name: p.grad for name, p in trained.items()}
+    expected["img_tokens.weight"] = llm.get_input_embeddings().weight.grad[-R:]
+    if not model.language.tied:
+        expected["img_tokens.output_weight"] = llm.get_output_embeddings().weight.grad[-R:]
+    for name in trained:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=1e-4, msg=name)
+        assert float(expected[name].abs().max()) > 0, f"{name} has no gradient: nothing compared"
 
 
 def test_joint_losses_reach_the_mapper_and_the_img_tokens(model):
-    torch.manual_seed(4)
-    size = MapperSize(hidden_dim=16, layers=1, heads=2, feedforward_dim=32)
-    mapper = new_mapper(model.language.dim, 3, 4, 5, size)
-    alone = batch_of(model)
-    batch = AdapterBatch(alone.captions, alone.features, torch.randn(len(alone), 4, 5))
+    mapper, batch = mapper_for(model), batch_of(model)
+    alone = AdapterBatch(batch.captions, batch.features)
     joint = model.losses(batch, LossWeights(generation=2.0), 0.0, mapper)
     apart = model.losses(alone, LossWeights(), 0.0)
     states, _ = model.img_pass(batch.captions, packed=False)
@@ -156,9 +240,80 @@ def test_img_tokens_are_kept_at_the_mean_norm(model):
 
 def test_captions_are_cut_and_never_empty(model):
     model.max_caption_tokens = 5
-    ids = model.tokenize(["", "a caption that is far too long", "[IMG0] </s>"])
+    captions = ["", " \n", "a caption that is far too long", "[IMG0] </s>"]
+    ids = model.tokenize(captions)
     assert all(1 <= len(i) <= 5 for i in ids)
+    assert ids[0] == ids[1]
     assert all(token < model.language.vocab_size for i in ids for token in i)
+    states, l_p = model.img_pass(ids, packed=True)
+    assert states.shape == (4, R, model.language.dim)
+    assert torch.isfinite(l_p)
+
+
+def test_a_pair_at_the_limit_by_hand():
+    """Two captions through tokenizer and layouts: the first is cut to the limit of 4, BOS and all.
+
+    The character tokenizer numbers a, b, c ... from 4, after pad, BOS, EOS and unknown.
+    """
+    language = tiny.language_model()
+    model = GillModel(language, Adapters(AdapterSpec(2, 2, 8, 6, 32), language), 4)
+    captions = model.tokenize(["abcdef", "b"])
+    assert captions == [[1, 4, 5, 6], [1, 5]]
+    img = [language.vocab_size, language.vocab_size + 1]
+    layout = img_layout(captions, 2, language.vocab_size, 1, packed=True)
+    assert layout.prefix.tolist() == [[1, 4, 5, 6]]
+    assert layout.ids.tolist() == [[*img, 5, *img]]  # all r [IMG] tokens stay, the second BOS goes
+    assert layout.state_at.tolist() == [[0, 1], [3, 4]]
+    assert layout.before_at.tolist() == [3, 6]  # the last token of each caption predicts [IMG0]
+    layout = caption_layout(captions, 2, language.eos_id, 1, packed=True)
+    visual = [VISUAL, VISUAL]
+    assert layout.ids.tolist() == [[*visual, 1, 4, 5, 6, 2, *visual, 5, 2]]
+    assert layout.mask.tolist() == [[1] * 11]
+    assert layout.visual_at.tolist() == [0, 1, 7, 8]
+    assert layout.label_at.tolist() == [2, 3, 4, 5, 8, 9]
+    assert layout.labels.tolist() == [4, 5, 6, 2, 5, 2]
+
+
+def byte_level():
+    """A byte-level tokenizer, as GPT-2's without merges: knows every script, has no unknown."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    names = ["<pad>", "<s>", "</s>", *alphabet]
+    core = Tokenizer(models.BPE({n: i for i, n in enumerate(names)}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token="</s>",
+        bos_token="</s>",
+        unk_token="</s>",
+        pad_token="<pad>",
+    )
+
+
+ODD = ["", "see [IMG0] here", "Ёж", "猫と犬", "café", "a long caption", "x"]
+
+
+@pytest.mark.parametrize(("words", "unknown"), [(tiny.tokenizer, 4), (byte_level, 0)])
+def test_odd_captions_are_counted_by_reason(words, unknown):
+    language = micro("Llama", tokenizer=words(), **GROUPED)
+    torch.manual_seed(2)
+    model = GillModel(language, Adapters(AdapterSpec(R, K, 8, 6, language.dim), language), 12)
+    assert model.oddities(ODD) == {
+        "cut": 2, "empty": 1, "naming_img": 1, "other_scripts": 2, "unknown_tokens": unknown,
+    }  # fmt: skip
+    batch = AdapterBatch(model.tokenize(ODD), torch.randn(len(ODD), 6))
+    assert all(torch.isfinite(v) for v in model.losses(batch, LossWeights(), 1.0).values())
+
+
+def test_other_scripts_are_cut_between_bytes_and_read_back():
+    language = micro("Llama", tokenizer=byte_level(), **GROUPED)
+    ids = language.tokenize(["猫と犬"], 100)[0]
+    assert len(ids) == 9
+    assert language.tokenizer.decode(ids) == "猫と犬"
+    assert language.tokenize(["猫と犬"], 4) == [ids[:4]]
 
 
 def test_a_special_token_in_a_caption_is_text(model):
@@ -171,11 +326,117 @@ def test_adapters_of_another_width_are_refused(model):
         Adapters(AdapterSpec(3, 2, 8, 6, 999), model.language)
 
 
+def kept_values(model, batch):
+    """How many numbers the captioning pass keeps for its gradient."""
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, id):
+        model.captioning_loss(batch, packed=True)
+    return sum(kept)
+
+
+def test_recomputed_activations_give_the_same_gradients(model):
+    batch, trained = batch_of(model), list(model.adapters.parameters())
+    plain = torch.autograd.grad(model.losses(batch, LossWeights(), 1.0)["loss"], trained)
+    before = kept_values(model, batch)
+    model.language.checkpoint_activations()
+    assert kept_values(model, batch) < 0.4 * before
+    again = torch.autograd.grad(model.losses(batch, LossWeights(), 1.0)["loss"], trained)
+    for a, b in zip(plain, again, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_conventions_of_the_first_token():
+    assert FAMILIES["opt"]().tokenize(["ab"], 9)[0][0] == 1
+    for family in ("qwen2", "gpt-neox"):
+        language = FAMILIES[family]()
+        assert not language.prepends_bos
+        assert language.tokenizer.decode(language.tokenize(["ab"], 9)[0]).replace(" ", "") == "ab"
+
+
+def test_sequences_longer_than_the_language_model_takes_are_refused():
+    language = micro("Llama", max_position_embeddings=64, **GROUPED)
+    adapters = Adapters(AdapterSpec(R, K, 8, 6, language.dim), language)
+    with pytest.raises(ValueError, match=r"max_tokens.* 84 positions.*micro Llama takes 64"):
+        GillModel(language, adapters, max_caption_tokens=39)
+
+
 def test_an_encoder_decoder_is_refused_by_name():
     from transformers import T5Config, T5ForConditionalGeneration
 
     t5 = T5ForConditionalGeneration(
         T5Config(vocab_size=60, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     )
-    with pytest.raises(ValueError, match=r"my-t5.*encoder-decoder"):
+    with pytest.raises(ValueError, match=r"my-t5.*encoder-decoder.*use a decoder-only"):
         LanguageModel(t5, tiny.tokenizer(), "my-t5")
+
+
+def test_an_encoder_is_refused_by_what_it_does():
+    from transformers import BertConfig, BertLMHeadModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    bert = BertLMHeadModel(BertConfig(vocab_size=60, intermediate_size=16, **sizes))
+    with pytest.raises(UnsuitableModelError, match=r"my-bert \(BertLMHeadModel\) is not causal"):
+        LanguageModel(bert, tiny.tokenizer(), "my-bert")
+
+
+def test_a_model_without_input_embeddings_or_cache_is_refused():
+    from transformers import MambaConfig, MambaForCausalLM
+
+    mamba = MambaForCausalLM(MambaConfig(vocab_size=60, hidden_size=16, num_hidden_layers=1))
+    with pytest.raises(UnsuitableModelError, match=r"my-mamba .* does not take past_key_values"):
+        LanguageModel(mamba, tiny.tokenizer(), "my-mamba")
+    language = tiny.language_model()
+
+    def forward(input_ids=None, attention_mask=None, past_key_values=None):
+        raise AssertionError
+
+    language.base.forward = forward
+    with pytest.raises(UnsuitableModelError, match=r"bare .* does not take inputs_embeds"):
+        LanguageModel(language.model, language.tokenizer, "bare")
+
+
+def test_logits_that_are_scaled_after_the_output_layer_are_refused():
+    with pytest.raises(UnsuitableModelError, match=r"micro Granite .* between the hidden states"):
+        micro("Granite", logits_scaling=8.0, num_key_value_heads=2)
+
+
+@pytest.fixture
+def saved_llama(tmp_path):
+    language = micro("Llama", tie_word_embeddings=False, hidden_size=64, intermediate_size=128)
+    language.model.save_pretrained(tmp_path)
+    language.tokenizer.save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
+def test_a_quantised_model_gives_near_states_and_gradients(saved_llama, quantization):
+    pytest.importorskip("bitsandbytes")
+    name, cpu = str(saved_llama), torch.device("cpu")
+    whole = load_pretrained(name, "float32", cpu, "eager")
+    small = load_pretrained(name, "float32", cpu, "eager", quantization)
+    bits = {"8bit": torch.int8, "4bit": torch.uint8}[quantization]
+    assert small.base.layers[0].mlp.up_proj.weight.dtype == bits
+    found = []
+    for language in (whole, small):
+        torch.manual_seed(2)
+        adapters = Adapters(AdapterSpec(R, K, 8, 6, language.dim), language)
+        model = GillModel(language, adapters, max_caption_tokens=40)
+        loss = model.losses(batch_of(model), LossWeights(), 0.0)["loss"]
+        grad = torch.autograd.grad(loss, adapters.captioning.linear.weight)[0]
+        found.append((loss.detach(), grad.flatten()))
+    assert float(found[1][0]) == pytest.approx(float(found[0][0]), rel=0.02)
+    assert float(F.cosine_similarity(found[0][1], found[1][1], dim=0)) > 0.9
+
+
+def test_quantised_loading_without_the_library_says_what_to_install(saved_llama, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ModuleNotFoundError, match=r"'4bit'.*gill-pipeline\[quantized\]"):
+        load_pretrained(str(saved_llama), "float32", torch.device("cpu"), "eager", "4bit")
+
+
+def test_a_folder_with_another_kind_of_model_is_refused(tmp_path):
+    from transformers import T5Config
+
+    T5Config(vocab_size=60, d_model=16).save_pretrained(tmp_path)
+    with pytest.raises(UnsuitableModelError, match=r"T5Config.* is not a causal language model"):
+        load_pretrained(str(tmp_path), "float32", torch.device("cpu"))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from gill.parallel import Ranks, parts
 from gill.training import (
     NonFiniteLossError,
     Optimization,
@@ -24,9 +25,15 @@ class Noisy(nn.Module):
         self.net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
 
 
-def trainer_of(config):
+def trainer_of(config, **more):
     module = Noisy()
-    return Trainer(module, lambda x: {"loss": module.net(x).square().mean()}, config)
+
+    def split(x):
+        return parts(len(x), Ranks(), config.accumulate, lambda rows, share: x[rows])
+
+    return Trainer(
+        module, lambda x: {"loss": module.net(x).square().mean()}, config, split=split, **more
+    )
 
 
 def batches(start):
@@ -48,7 +55,7 @@ def test_a_resumed_run_ends_with_the_same_bits(stop, tmp_path):
     torch.manual_seed(999)  # another process starts with other random numbers
     second = trainer_of(config)
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    list(second.run(batches(second.step * config.accumulate)))
+    list(second.run(batches(second.step)))
     for a, b in zip(whole.module.parameters(), second.module.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -75,17 +82,44 @@ def test_a_loss_that_is_not_finite_stops_before_the_update():
 
 
 def test_accumulation_equals_one_large_batch():
-    def final(accumulate, rows):
+    def final(accumulate):
         module = nn.Linear(4, 1)
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)
-        config = Optimization(steps=1, accumulate=accumulate)
-        trainer = Trainer(module, lambda x: {"loss": module(x).square().mean()}, config)
-        list(trainer.run(iter(rows)))
-        return module.weight.detach()
+        trainer = Trainer(
+            module,
+            lambda x: {"loss": module(x).square().mean()},
+            Optimization(steps=1, accumulate=accumulate),
+            split=lambda x: parts(len(x), Ranks(), accumulate, lambda rows, share: x[rows]),
+        )
+        report = next(iter(trainer.run([torch.arange(20.0).view(5, 4)])))
+        return torch.cat([module.weight.detach().flatten(), report.losses["loss"][None]])
 
-    x = torch.arange(16.0).view(4, 4)
-    torch.testing.assert_close(final(1, [x]), final(2, [x[:2], x[2:]]))
+    torch.testing.assert_close(final(1), final(2))  # parts of 2 and 3 rows
+    torch.testing.assert_close(final(1), final(4))  # one of them empty
+
+
+def test_accumulation_without_a_way_to_split_is_refused():
+    with pytest.raises(ValueError, match="accumulate is 3 and nothing splits"):
+        Trainer(nn.Linear(2, 1), lambda _: {}, Optimization(steps=1, accumulate=3))
+
+
+class Named(torch.Tensor):
+    """A batch with names for its examples."""
+
+    keys = ("first", "second")
+
+
+def test_looking_late_still_names_the_step_and_the_examples():
+    good, bad = torch.ones(5, 4), torch.full((5, 4), math.nan).as_subclass(Named)
+    trainer = trainer_of(Optimization(steps=9), check_every=4)
+    with pytest.raises(NonFiniteLossError, match="at step 2") as caught:
+        list(trainer.run(iter([good, good, bad, *[good] * 6])))
+    assert caught.value.keys == ["first", "second"]
+    assert trainer.step == 3  # the fourth update looked, and was not made
+    late = trainer_of(Optimization(steps=3), check_every=100)
+    with pytest.raises(NonFiniteLossError, match="at step 1"):
+        list(late.run(iter([good, bad, good])))
 
 
 def test_schedules():
