@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import ExternalSignal
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed
@@ -397,23 +398,30 @@ class PipelineRun:
         trace: TracebackType | None,
     ) -> None:
         failed: BaseException | None = error
-        if error is not None and not isinstance(error, Exception):
+        try:
+            if error is None or isinstance(error, Exception):
+                failed = self._wait(error)
+        except (KeyboardInterrupt, ExternalSignal) as stop:
+            failed = stop
+        if failed is not None and not isinstance(failed, Exception):
             launch.stop_all()  # cancelled: no rank may outlive the run
-        for name, future in self.futures.items():
-            if error is not None and not isinstance(error, Exception):
-                break
-            future.wait()
-            if future.state.is_completed():
-                self.results[name] = future.result()
-            elif failed is None and not future.state.is_pending():
-                # A stage that waits for a failed one stays pending; the failed one says why.
-                failed = future.state.result(raise_on_failure=False)
         try:
             self._sum_up(failed)
         finally:
             tracking.end_run(self.mlflow_run_id, "FAILED" if failed else "FINISHED")
         if failed is not None and failed is not error:
             raise failed
+
+    def _wait(self, failed: BaseException | None) -> BaseException | None:
+        """Collect the results of every stage; returns why the first of them failed, if one did."""
+        for name, future in self.futures.items():
+            future.wait()
+            if future.state.is_completed():
+                self.results[name] = future.result()
+            elif failed is None and not future.state.is_pending():
+                # A stage that waits for a failed one stays pending; the failed one says why.
+                failed = future.state.result(raise_on_failure=False)
+        return failed
 
     def _sum_up(self, failed: BaseException | None) -> None:
         seconds = time.monotonic() - self._started

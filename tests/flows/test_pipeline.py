@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from prefect.settings import get_current_settings
 from safetensors.torch import load_file
@@ -158,11 +159,11 @@ def test_wrong_names_fail_before_any_stage(var):
     assert not (var / "store").exists()
 
 
-def killed_when(var, ready):
+def killed_when(var, ready, overrides=None, how=signal.SIGKILL):
     """Run the flow in a process of its own and SIGKILL it once ``ready()`` is true."""
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.pipeline", "--recipe", "tiny",
-         "--overrides", json.dumps(SLOW)],
+         "--overrides", json.dumps(overrides or SLOW)],
         cwd=ROOT,
         env={**os.environ, "GILL_VAR": str(var),
              "PREFECT_API_URL": str(get_current_settings().api.url)},
@@ -177,8 +178,8 @@ def killed_when(var, ready):
         else:
             pytest.fail("the flow never came to the place where it was to be killed")
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(how)
+        process.wait(timeout=60)
 
 
 SLOW = {"adapters.steps": 60, "adapters.checkpoint_every": 3}
@@ -203,3 +204,22 @@ def test_killed_twice_ends_with_the_same_weights(var, tmp_path, monkeypatch):
         other = load_file(tmp_path / "undisturbed" / "store" / name / mark / weights)
         assert one.keys() == other.keys()
         assert all((one[key] == other[key]).all() for key in one), name
+
+
+def test_a_cancelled_flow_leaves_no_ranks(var_of_finished):
+    endless = {"runtime.ranks": 2, "adapters.steps": 100_000, "adapters.checkpoint_every": 1}
+    store = var_of_finished / "store"
+
+    def ranks():
+        words = (p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"]))
+        return [w for w in words if "tasks.rank" in w and any(str(store) in x for x in w)]
+
+    seen = []
+
+    def trains():
+        seen[:] = ranks()
+        return list(store.glob("adapters/*.partial/checkpoint-*.pt"))
+
+    killed_when(var_of_finished, trains, endless, signal.SIGTERM)
+    assert len(seen) == 2
+    assert not ranks()
