@@ -128,6 +128,13 @@ def stored_pictures(artifact: Artifact, keys: Collection[str]) -> dict[str, Imag
     return found
 
 
+def webp(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a small file, to keep beside a result."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=90)
+    return buffer.getvalue()
+
+
 def as_image(picture: Tensor) -> Image.Image:
     """A picture ``(3, h, w)`` in [0, 1] as a PIL image."""
     pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()

@@ -26,6 +26,7 @@ from tasks import adapters as adapters_stage
 from tasks import decision as decision_stage
 from tasks.adapters import STATES
 from tasks.answers import Answers, as_image, stored_pictures
+from tasks.ballots import score_answers
 from tasks.clip_features import FEATURES
 from tasks.config import EvaluateConfig
 from tasks.download import IMAGES
@@ -165,7 +166,7 @@ def _pictures_and_decisions(
     metrics = picture_scores(sets, true, text, feature)
     few = min(config.decision_prompts, count)
     votes = context.inputs["decision"].manifest().config
-    scored = decision_stage.score_answers(
+    scored = score_answers(
         answers,
         answers.conditioning(answers.mapper(), states[:few]),
         states[:few],

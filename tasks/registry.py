@@ -62,15 +62,22 @@ STAGES: dict[str, Stage] = {
         Stage("index", 1, ("clip_features", "adapters"), code=("gill.retrieval",)),
         Stage(
             "decision",
-            1,
+            2,
             ("download", "clip_features", "adapters", "mapper", "index"),
-            ("vision", "generator"),
+            ("language", "vision", "generator"),
             model="gill-decision",
-            code=("gill.training", "gill.decision", "tasks.answers"),
+            code=(
+                "gill.training",
+                "gill.decision",
+                "gill.evaluation.choices",
+                "tasks.answers",
+                "tasks.ballots",
+                "data.votes",
+            ),
         ),
         Stage(
             "evaluate",
-            1,
+            2,
             (
                 "download",
                 "clip_features",

@@ -46,6 +46,12 @@ class StageLog(Protocol):
     def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
         """A table; PIL pictures in it are shown."""
 
+    def document(self, name: str, text: str) -> None:
+        """A text file, such as ``report.html``."""
+
+    def note(self, text: str) -> None:
+        """A line for the log."""
+
     def progress(self, done: int, total: int, unit: str, resumed: int = 0) -> None:
         """How far a long piece of work is; ``resumed`` of it was done by an earlier process."""
 
@@ -92,6 +98,13 @@ class ConsoleLog:
         """See ``StageLog``."""
         self.tables[name] = columns
 
+    def document(self, name: str, text: str) -> None:
+        """See ``StageLog``."""
+
+    def note(self, text: str) -> None:
+        """See ``StageLog``."""
+        logger.info(text)
+
     def progress(self, done: int, total: int, unit: str, resumed: int = 0) -> None:
         """See ``StageLog``."""
         if line := self._eta.line(done, total, unit, resumed):
@@ -129,6 +142,14 @@ class MlflowStageLog(ConsoleLog):
             for key, values in columns.items()
         }
         client().log_table(self.run_id, pd.DataFrame(shown), f"{name}.json")
+
+    def document(self, name: str, text: str) -> None:
+        """See ``StageLog``."""
+        client().log_text(self.run_id, text, name)
+
+    def note(self, text: str) -> None:
+        """See ``StageLog``."""
+        self._logger.info(text)
 
     def progress(self, done: int, total: int, unit: str, resumed: int = 0) -> None:
         """See ``StageLog``."""
