@@ -214,9 +214,14 @@ Suite = Literal["captioning", "retrieval", "generation", "decisions", "study", "
 class ContextsConfig(Frozen):
     """Pictures made from a story or a dialogue: the suites study, vist and visdial."""
 
-    models: tuple[Literal["gill", "last_text", "all_text", "retrieval", "truth"], ...] = (
-        "gill", "last_text", "all_text", "retrieval", "truth",
-    )  # fmt: skip
+    # The frozen generator alone reads the text of a context with its own encoder: in a story of
+    # one caption the last one, otherwise all of them joined.
+    models: tuple[Literal["gill", "generator", "retrieval", "truth"], ...] = (
+        "gill",
+        "generator",
+        "retrieval",
+        "truth",
+    )
     pipelines: tuple[str, ...] = ()  # further diffusers pipelines, a folder or hub name each
     seeds: int = Field(3, ge=1)
     cases: int = Field(100, ge=1)  # at most so many stories or dialogues of each suite
