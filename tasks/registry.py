@@ -66,11 +66,11 @@ STAGES: dict[str, Stage] = {
             ("download", "clip_features", "adapters", "mapper", "index"),
             ("vision", "generator"),
             model="gill-decision",
-            code=("gill.training", "gill.decision", "tasks.answers"),
+            code=("gill.training", "gill.decision", "gill.search", "tasks.answers"),
         ),
         Stage(
             "evaluate",
-            1,
+            2,
             (
                 "download",
                 "clip_features",
@@ -81,7 +81,14 @@ STAGES: dict[str, Stage] = {
                 "decision",
             ),
             ("language", "vision", "generator"),
-            code=("gill.generation", "gill.evaluation.captioning", "tasks.answers"),
+            code=(
+                "gill.generation",
+                "gill.decoding",
+                "gill.prompts",
+                "gill.search",
+                "gill.evaluation.captioning",
+                "tasks.answers",
+            ),
         ),
     )
 }
