@@ -41,10 +41,11 @@ class Described:
 
 def described(key: str, caption: str, image: bytes) -> Described | str:
     """Take a caption apart, or say why it cannot be used."""
-    title, *keywords, ending = caption.split(", ")
-    style, _, theme = ending.partition(" of ")
-    if title == ending:
+    parts = caption.split(", ")
+    if len(parts) < 2:
         return "no style"
+    title, *keywords, ending = parts
+    style, _, theme = ending.partition(" of ")
     return Described(Picture(key, data=image), title, tuple(keywords), style, theme)
 
 

@@ -18,7 +18,7 @@ from data.contexts import Case, Cases, ContextError, Picture, pictures_in, read_
 
 def dialogue_text(rounds: Sequence[tuple[str, str]]) -> str:
     """Join questions and answers as the paper does: ``Q: ...?`` and ``A: ...``, a line each."""
-    return "\n".join(f"Q: {q.strip().rstrip('?')}?\nA: {a.strip()}" for q, a in rounds)
+    return "\n".join(f"Q: {q.strip().rstrip('? ')}?\nA: {a.strip()}" for q, a in rounds)
 
 
 def dialogue_contexts(

@@ -18,12 +18,12 @@ from data.votes import read_votes
 from gill.decision import CHOICES, Vote, confident_label, votes_from_scores
 from gill.model import GillModel
 from tasks import adapters as adapters_stage
+from tasks import index as index_stage
 from tasks.adapters import STATES
 from tasks.answers import Answers, as_image, pooled_features, stored_pictures, webp
 from tasks.config import DecisionConfig
 from tasks.download import IMAGES
 from tasks.frozen import load_language
-from tasks.index import Index, retrieval_maps
 from tasks.stage import StageContext
 
 SCORES = "scores"
@@ -81,8 +81,9 @@ def people_vote(context: StageContext, path: Path) -> Ballots:
     rows = [found.prompts[i] for i in order[np.argsort(np.logical_not(labelled), kind="stable")]]
     prompts = [row.prompt for row in rows]
     states = _states_of(context, prompts)
-    queries = retrieval_maps(context.inputs["adapters"]).embed_text(states)
-    _, scores = Index.load(context.inputs["index"]).nearest(queries)
+    maps = index_stage.retrieval_maps(context.inputs["adapters"])
+    matches = index_stage.load(context.inputs["index"]).nearest(maps.embed_text(states))
+    nearest = torch.tensor([best.score for (best,) in matches])
     votes: list[list[Vote]] = [list(row.votes) for row in rows]
     context.log.table(
         "votes",
@@ -94,7 +95,7 @@ def people_vote(context: StageContext, path: Path) -> Ballots:
         },
     )
     training = min(config.train_prompts, max(0, sum(labelled) - 1))
-    return Ballots(prompts, states, scores[:, 0], votes, training, 0.0, found.dropped())
+    return Ballots(prompts, states, nearest, votes, training, 0.0, found.dropped())
 
 
 def _states_of(context: StageContext, prompts: list[str]) -> Tensor:

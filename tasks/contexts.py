@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from gill.prompts import ImgTokens, Prompt, PromptReader
 from PIL import Image
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from data.visdial import read_visdial
 from data.vist import read_vist
 from gill.evaluation.pictures import paired_similarity
 from gill.model import GillModel
+from gill.prompts import ImgTokens, Prompt, PromptReader
 from tasks import adapters as adapters_stage
 from tasks.answers import Answers, webp
 from tasks.config import ContextsConfig, EvaluateConfig
@@ -267,6 +267,7 @@ class Difference:
     """A paired difference over cases, seeds averaged, with its standard error over the cases."""
 
     name: str
+    suite: str
     what: str
     measure: str
     mean: float
@@ -301,5 +302,7 @@ def _differences(name: str, what: str, a: Row, b: Row) -> list[Difference]:
     for measure in a.values:
         values = a.values[measure].mean(0) - b.values[measure].mean(0)
         error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else 0.0
-        found.append(Difference(f"{name}_{measure}", what, measure, float(values.mean()), error))
+        found.append(
+            Difference(f"{name}_{measure}", a.suite, what, measure, float(values.mean()), error)
+        )
     return found

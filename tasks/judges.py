@@ -47,6 +47,10 @@ class Judges:
             else None,
         )
 
+    def any(self) -> bool:
+        """Whether there is a judge at all."""
+        return any((self.stand_in, self.inception, self.lpips, self.clip))
+
     def pairs(self, made: Tensor, true: Tensor) -> dict[str, Tensor]:
         """A value ``(n,)`` for each picture, of pictures ``(n, 3, s, s)`` in [0, 1]."""
         found: dict[str, list[Tensor]] = {}

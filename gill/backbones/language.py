@@ -22,6 +22,7 @@ class LanguageModel(nn.Module):
             same in every supported family; in OPT-350m both are 512 while the layers are 1024).
         vocab_size: rows of its embedding matrix.
         tied: whether the output layer shares the embedding matrix.
+        max_positions: the longest sequence, or None where the model sets no limit.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
@@ -40,6 +41,8 @@ class LanguageModel(nn.Module):
         self.vocab_size = int(self.embedding.weight.shape[0])
         self.dim = int(self.embedding.weight.shape[1])
         self.tied = self.head.weight.data_ptr() == self.embedding.weight.data_ptr()
+        limit = getattr(model.config, "max_position_embeddings", None)
+        self.max_positions: int | None = None if limit is None else int(limit)
         end = tokenizer.eos_token_id
         self.bos_id: int | None = tokenizer.bos_token_id
         if end is None:

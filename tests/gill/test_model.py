@@ -14,28 +14,10 @@ from gill.specs import AdapterSpec
 CAPTIONS = ["a cat", "flag of france", "an old red truck, clip art", "x", "3d emoji of a tree"]
 
 
-def llama(tied):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    words = tiny.tokenizer()
-    torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=tied,
-        attn_implementation="eager",
-    )
-    return LanguageModel(LlamaForCausalLM(config), words, "tiny Llama")
-
-
 FAMILIES = {
     "opt": tiny.language_model,
-    "llama-tied": lambda: llama(True),
-    "llama-untied": lambda: llama(False),
+    "llama-tied": lambda: tiny.llama_model(True),
+    "llama-untied": lambda: tiny.llama_model(False),
 }
 
 
