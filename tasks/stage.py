@@ -390,6 +390,19 @@ class PipelineRun:
         if failed is not None and failed is not error:
             raise failed
 
+    def described(self) -> dict[str, Any]:
+        """What happened to each stage, as plain values."""
+        return {
+            name: {
+                "status": r.status,
+                "seconds": round(r.seconds, 2),
+                "fingerprint": r.artifact.fingerprint,
+                "mlflow_run_id": r.mlflow_run_id,
+                "metrics": r.metrics,
+            }
+            for name, r in self.results.items()
+        }
+
     def _sum_up(self, failed: BaseException | None) -> None:
         seconds = time.monotonic() - self._started
         summary = {
@@ -401,16 +414,7 @@ class PipelineRun:
             "seconds": round(seconds, 2),
             "mlflow_url": run_link(self.mlflow_run_id),
             "prefect_url": self.tags["prefect_url"],
-            "stages": {
-                name: {
-                    "status": r.status,
-                    "seconds": round(r.seconds, 2),
-                    "fingerprint": r.artifact.fingerprint,
-                    "mlflow_run_id": r.mlflow_run_id,
-                    "metrics": r.metrics,
-                }
-                for name, r in self.results.items()
-            },
+            "stages": self.described(),
         }
         write_json(var_folder() / "last_run.json", summary)
         headline = {
