@@ -68,14 +68,10 @@ def people_vote(context: StageContext, path: Path) -> Ballots:
     found = read_votes(path)
     for row in found.malformed[:20]:
         context.log.note(f"{path.name}, {row}")
-    context.log.table(
-        "malformed_votes",
-        {
-            "line": [row.line for row in found.malformed],
-            "reason": [row.reason for row in found.malformed],
-            "detail": [row.detail for row in found.malformed],
-        },
-    )
+    if found.malformed:
+        columns = ("line", "reason", "detail")
+        table = {name: [getattr(row, name) for row in found.malformed] for name in columns}
+        context.log.table("malformed_votes", table)
     order = np.random.default_rng(config.seed).permutation(len(found.prompts))
     labelled = [confident_label(found.prompts[i].votes) is not None for i in order]
     rows = [found.prompts[i] for i in order[np.argsort(np.logical_not(labelled), kind="stable")]]

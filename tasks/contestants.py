@@ -83,7 +83,11 @@ class GeneratorAlone:
     def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Draw:
         """See ``Contestant``."""
         texts = [text_of(case.contexts[context]) for case in cases]
-        target = self.answers.generator.encode_text(texts)
+        generator = self.answers.generator
+        cut = sum(count > generator.num_tokens for count in generator.count_tokens(texts))
+        note = f"{cut} of {len(texts)} texts ({context}) are longer than its encoder reads"
+        self.answers.context.log.note(note)
+        target = generator.encode_text(texts)
         return lambda seeds: [as_image(p) for p in self.answers.sample(target, seeds)]
 
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -22,6 +23,9 @@ from gill.evaluation.published import (
 from tasks.answers import webp
 from tasks.contexts import SIMILARITY, Difference, Row, differences
 from tasks.stage import StageContext
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Cell = str | float | Image.Image | bytes | None
 _EDGE = 96  # of a picture in the report, in pixels
@@ -60,7 +64,9 @@ class Report:
         """Take the suites of stories and dialogues, with their pictures."""
         self._rows += rows
         for suite, group in groupby(rows, lambda row: row.suite):
-            self._galleries += _context_gallery(suite, list(group))
+            members = list(group)
+            self._galleries += _context_gallery(suite, members)
+            self.context.log.figure(suite, plot(members))
 
     def gallery(self, columns: Mapping[str, Sequence[Cell]]) -> None:
         """Take the gallery of the held-out captions."""
@@ -191,6 +197,30 @@ _TITLES = {
     "vist": "VIST",
     "visdial": "VisDial",
 }
+
+
+def plot(rows: Sequence[Row]) -> Figure:
+    """A panel for each measure: means over the contexts; bars are deviations over seeds."""
+    from matplotlib.figure import Figure
+
+    measures = list(rows[0].values)
+    figure = Figure(figsize=(4.5 * len(measures), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(measures), squeeze=False)[0]
+    for axes, measure in zip(panels, measures, strict=True):
+        for model in dict.fromkeys(row.model for row in rows if row.model != "truth"):
+            own = [row for row in rows if row.model == model]
+            axes.errorbar(
+                [row.context for row in own],
+                [row.mean(measure) for row in own],
+                [row.deviation(measure) for row in own],
+                fmt="o-",
+                capsize=4,
+                label=model,
+            )
+        axes.set_title(measure.replace("_", " "))
+        axes.margins(x=0.15)
+    panels[0].legend()
+    return figure
 
 
 def _cell(row: Row | None, measure: str) -> str | None:

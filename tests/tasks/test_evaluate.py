@@ -56,6 +56,12 @@ def test_the_report_stands_beside_the_paper(evaluated):
     assert "the worst" in text
     assert f"{metrics['study_story_gill_1_caption_image_similarity']:.3f}" in text
     assert page.count("<img") > 100
+    panels = context.log.figures["study_story"].axes
+    assert [axes.get_title() for axes in panels] == [
+        "image similarity",
+        "perceptual tiny distance",
+    ]
+    assert len(panels[0].containers) == 3  # the truth is no rival
     assert "<img" not in text
 
 
