@@ -86,6 +86,7 @@ class Settings(Decoding):
         num_images: pictures at each place: the nearest ones, or candidates of the generator
             ranked by retrieval score.
         guidance_scale, steps: of the generator's sampler.
+        batch_size: pictures sampled together; it does not bear on the result.
         choice: retrieve or generate every picture; None lets the decision model choose.
         truncate_left: cut a prompt that is too long from the left instead of refusing it.
     """
@@ -94,12 +95,13 @@ class Settings(Decoding):
     num_images: int = 1
     guidance_scale: float = 7.5
     steps: int = 50
+    batch_size: int = 64
     choice: Choice | None = None
     truncate_left: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("num_images", "steps"):
+        for name in ("num_images", "steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.choice not in (None, *get_args(Choice)):
@@ -149,15 +151,26 @@ class Gill:
         made, taken = (mapper.num_targets, mapper.target_dim), (generator.num_tokens, generator.dim)
         if made != taken:
             raise ValueError(f"the mapper makes {made} values; {generator.name} takes {taken}")
-        if index is not None and index.vectors.shape[1] != spec.retrieval_dim:
-            raise ValueError(
-                f"the index has vectors of width {index.vectors.shape[1]}; the adapters make "
-                f"{spec.retrieval_dim}: make the index anew with these adapters"
-            )
         self.model, self.vision, self.generator, self.mapper = model, vision, generator, mapper
-        self.decision, self.index = decision, index
+        self.decision = decision
         self.settings = settings or Settings()
         self.reader = PromptReader(model, vision)
+        self.index = index
+
+    @property
+    def index(self) -> Index | None:
+        """The pictures that can be retrieved; may be set to others of the same space."""
+        return self._index
+
+    @index.setter
+    def index(self, index: Index | None) -> None:
+        width = self.model.adapters.spec.retrieval_dim
+        if index is not None and index.vectors.shape[1] != width:
+            raise ValueError(
+                f"the index has vectors of width {index.vectors.shape[1]}; the adapters make "
+                f"{width}: make the index anew with these adapters"
+            )
+        self._index = index
 
     def generate(self, prompt: Prompt, **changes: Any) -> list[Segment]:
         """Answer one prompt.
@@ -212,6 +225,7 @@ class Gill:
         """Probabilities ``(n, 2)`` in the order of ``CHOICES``; None without a decision model."""
         return None if self.decision is None else self.decision.probabilities(states)
 
+    @torch.no_grad()
     def retrieve(
         self, states: Tensor, count: int = 1, without: Sequence[Collection[str]] | None = None
     ) -> list[list[Match]]:
@@ -239,6 +253,7 @@ class Gill:
             seeds,
             self.settings.guidance_scale if guidance_scale is None else guidance_scale,
             self.settings.steps if steps is None else steps,
+            self.settings.batch_size,
         )
 
     @torch.no_grad()

@@ -58,8 +58,10 @@ class PromptReader:
         """The units of prompts; all their pictures go through the vision encoder together.
 
         Raises:
-            PromptError: an item is blank, misshapen or of another type.
+            PromptError: there is no prompt, or an item is blank, misshapen or of another type.
         """
+        if not prompts:
+            raise PromptError("there is no prompt to read")
         rows = [items_of(prompt) for prompt in prompts]
         images = [item for row in rows for item in row if isinstance(item, Image.Image)]
         features = iter(self._features(images))

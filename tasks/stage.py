@@ -252,6 +252,10 @@ class Execution:
                 "git": tracking.git_revision(),
                 "mlflow_run_id": run_id,
                 "resumed": resumed,
+                "parts": {
+                    name: getattr(self.parts, name).model_dump(mode="json")
+                    for name in self.stage.parts
+                },
             },
         )
 

@@ -256,6 +256,48 @@ def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
     client().log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
 
 
+def stages_of(run_id: str) -> dict[str, str]:
+    """Fingerprints by stage of a pipeline's run, or the one of a stage's run.
+
+    Raises:
+        LookupError: there is no such run, or it finished no stage.
+    """
+    run = _run(run_id)
+    runs = [run]
+    if "stage" not in run.data.tags:
+        query = f"tags.`mlflow.parentRunId` = '{run_id}'"
+        runs = list(client().search_runs([run.info.experiment_id], query))
+    found = {
+        str(r.data.tags["stage"]): str(r.data.tags["fingerprint"])
+        for r in runs
+        if r.info.status == "FINISHED" and "stage" in r.data.tags
+    }
+    if not found:
+        raise LookupError(f"the MLflow run {run_id!r} finished no stage of the pipeline")
+    return found
+
+
+def params_of(run_id: str, prefix: str) -> dict[str, str]:
+    """Parameters of a run whose names begin with ``prefix.``, without it.
+
+    Raises:
+        LookupError: there is no such run.
+    """
+    params = _run(run_id).data.params
+    return {
+        k.removeprefix(f"{prefix}."): v for k, v in params.items() if k.startswith(f"{prefix}.")
+    }
+
+
+def _run(run_id: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client().get_run(run_id)
+    except MlflowException as error:
+        raise LookupError(f"there is no MLflow run {run_id!r} at {tracking_uri()}") from error
+
+
 def log_artifacts_as_datasets(run_id: str, artifacts: Sequence[Artifact], context: str) -> None:
     """Show a stage's input or output artifacts as MLflow data sets."""
     from mlflow.entities import Dataset, DatasetInput, InputTag

@@ -388,6 +388,8 @@ def test_long_prompts_are_refused_or_cut_from_the_left(gill):
 
 
 def test_prompts_of_nothing_are_refused(gill):
+    with pytest.raises(PromptError, match="no prompt"):
+        gill.generate_batch([])
     with pytest.raises(PromptError, match="prompt 0 is empty"):
         gill.generate([])
     with pytest.raises(PromptError, match="item 1 of prompt 0 is a blank text"):

@@ -12,25 +12,31 @@ from tasks.decision import Examples, class_weights, fit, load
 HEADER = "Prompt\tCategory\tChallenge\tNote\tDecisions"
 
 
-def test_the_gallery_shows_the_pictures_that_were_scored(tiny_run):
-    context = tiny_run.contexts["decision"]
+@pytest.fixture(scope="module")
+def decided(tiny_run, tmp_path_factory):
+    """The stage as the recipe has it."""
+    return tiny_run.run("decision", tmp_path_factory.mktemp("decided"))
+
+
+def test_the_gallery_shows_the_pictures_that_were_scored(decided):
+    context, _ = decided
     table = context.log.tables["votes"]
     assert len(table["prompt"]) == 24
     assert all(isinstance(p, Image.Image) for p in [*table["retrieved"], *table["generated"]])
     assert len({p.tobytes() for p in table["generated"]}) == 24
 
 
-def test_every_rival_is_scored_with_an_interval(tiny_run):
-    metrics = tiny_run.artifacts["decision"].metrics
+def test_every_rival_is_scored_with_an_interval(decided):
+    context, metrics = decided
     for prefix in ("", "majority_", "always_generate_", "always_retrieve_", "score_threshold_",
                    "with_retrieval_score_"):  # fmt: skip
         score = metrics[f"{prefix}macro_f1"]
         assert metrics[f"{prefix}macro_f1_low"] <= score + 1e-9
         assert metrics[f"{prefix}macro_f1_high"] >= score - 1e-9
     assert metrics["sweep_best_macro_f1"] >= metrics["macro_f1"]
-    found = json.loads(tiny_run.artifacts["decision"].file("judgement.json").read_text())
+    found = json.loads((context.out / "judgement.json").read_text())
     assert {"macro_f1_95", "sweep", "calibration"} == set(found)
-    assert set(tiny_run.contexts["decision"].log.figures) == {
+    assert set(context.log.figures) == {
         "confusion_matrix",
         "thresholds_and_calibration",
     }
@@ -48,9 +54,7 @@ def votes(tmp_path):
 
 
 def test_votes_of_people_replace_the_scorer(tiny_run, votes, tmp_path):
-    context, metrics = tiny_run.run(
-        "decision", tmp_path / "out", votes_file=str(votes), train_prompts=30
-    )
+    context, metrics = tiny_run.run("decision", tmp_path, votes_file=str(votes), train_prompts=30)
     assert metrics["dropped"] == 2
     assert context.log.notes[0].startswith("votes.tsv, line 62: duplicate prompt: line 5")
     assert context.log.tables["malformed_votes"]["line"] == [62, 63]
@@ -65,7 +69,7 @@ def test_votes_of_people_replace_the_scorer(tiny_run, votes, tmp_path):
     retrieve = 2 * 1.0 * 0.6 / 1.6
     assert metrics["voter_macro_f1"] == pytest.approx((generate + retrieve) / 2)
     assert metrics["voter_agreement"] == pytest.approx((6 + 3 + 2) / 30)
-    assert not (tmp_path / "out" / "scores").exists()
+    assert not (tmp_path / "scores").exists()
 
 
 def test_other_contents_of_the_file_are_another_configuration(tiny_run, votes):
@@ -83,12 +87,12 @@ def test_class_weights_by_hand():
 
 
 @pytest.mark.parametrize("handling", ["as_is", "weight", "resample"])
-def test_rare_classes_are_found_when_they_are_handled(tiny_run, tmp_path, handling):
+def test_rare_classes_are_found_when_they_are_handled(decided, tmp_path, handling):
     """Overlapping classes of 5 and 95 per cent: without handling the rare one is never said."""
     torch.manual_seed(0)
     labels = (torch.rand(400) < 0.05).long()
     states = (torch.randn(400, 1, 4) + labels[:, None, None] * 0.5).float()
-    context = tiny_run.contexts["decision"]
+    context, _ = decided
     config = context.config.model_copy(
         update={"rare_classes": handling, "steps": 300, "batch_size": 64, "learning_rate": 0.01}
     )
