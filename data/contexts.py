@@ -19,6 +19,10 @@ class ContextError(ValueError):
     """A file of stories or dialogues cannot be used at all."""
 
 
+class TooLargeError(ContextError):
+    """A picture has more than ``MAX_PIXELS``."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture by its file, or by its bytes where it has none."""
@@ -31,12 +35,13 @@ class Picture:
         """Decode it.
 
         Raises:
-            ContextError: it is no picture, or has more than ``MAX_PIXELS``.
+            TooLargeError: it has more than ``MAX_PIXELS``, seen before any is decoded.
+            ContextError: it is no whole picture.
         """
         try:
             with Image.open(self.path or io.BytesIO(self.data or b"")) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise ContextError(f"{self.name} has more than {MAX_PIXELS} pixels")
+                    raise TooLargeError(f"{self.name} has more than {MAX_PIXELS} pixels")
                 return image.convert("RGB")
         except (OSError, Image.DecompressionBombError, SyntaxError) as error:
             raise ContextError(f"{self.name} cannot be decoded: {error}") from error
@@ -108,14 +113,17 @@ def pictures_in(folder: Path) -> dict[str, Path]:
 
 
 def unusable(pictures: list[Picture | None]) -> str | None:
-    """Why a case with these pictures cannot be used, or None: only headers are read."""
+    """Why a case with these pictures cannot be used, or None.
+
+    Every picture is decoded, so that none fails hours later in the middle of an evaluation.
+    """
     for picture in pictures:
         if picture is None:
             return "missing image"
         try:
-            with Image.open(picture.path or io.BytesIO(picture.data or b"")) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    return "image too large"
-        except (OSError, Image.DecompressionBombError, SyntaxError):
+            picture.open()
+        except TooLargeError:
+            return "image too large"
+        except ContextError:
             return "unreadable image"
     return None

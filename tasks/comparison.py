@@ -77,9 +77,13 @@ def plots(points: Sequence[Point]) -> dict[str, Figure]:
     metrics = metrics_of(points)
     for sweep in dict.fromkeys(p.sweep for p in points):
         members = [p for p in points if p.sweep == sweep]
-        figure = Figure(figsize=(3.2 * len(metrics), 3), layout="constrained")
-        for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics,
-                                strict=True):  # fmt: skip
+        columns = min(3, len(metrics))
+        rows = -(-len(metrics) // columns)
+        figure = Figure(figsize=(3.6 * columns, 2.8 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).flatten()
+        for unused in panels[len(metrics) :]:
+            unused.remove()
+        for axes, metric in zip(panels[: len(metrics)], metrics, strict=True):
             axes.errorbar(
                 [str(p.value) for p in members],
                 [p.mean(metric) for p in members],
