@@ -29,6 +29,10 @@ class Contestant(Protocol):
     def seeded(self) -> bool:
         """Whether another seed gives other pictures."""
 
+    @property
+    def blind(self) -> bool:
+        """Whether every context gives the same pictures, so that one is enough."""
+
     def reads(self, pieces: Sequence[Piece]) -> bool:
         """Whether it can take everything in such a context."""
 
@@ -57,6 +61,7 @@ class Gill:
     answers: Answers
     name: str = "gill"
     seeded: bool = True
+    blind: bool = False
 
     def reads(self, pieces: Sequence[Piece]) -> bool:
         """See ``Contestant``."""
@@ -75,6 +80,7 @@ class GeneratorAlone:
     answers: Answers
     name: str = "generator"
     seeded: bool = True
+    blind: bool = False
 
     def reads(self, pieces: Sequence[Piece]) -> bool:
         """See ``Contestant``."""
@@ -99,6 +105,7 @@ class Pipeline:
     pipeline: TextToImage
     name: str
     seeded: bool = True
+    blind: bool = False
 
     def reads(self, pieces: Sequence[Piece]) -> bool:
         """See ``Contestant``."""
@@ -119,6 +126,7 @@ class RetrievalAlone:
     answers: Answers
     name: str = "retrieval"
     seeded: bool = False
+    blind: bool = False
 
     def reads(self, pieces: Sequence[Piece]) -> bool:
         """See ``Contestant``."""
@@ -137,6 +145,7 @@ class GroundTruth:
 
     name: str = "truth"
     seeded: bool = False
+    blind: bool = True
 
     def reads(self, pieces: Sequence[Piece]) -> bool:
         """See ``Contestant``."""

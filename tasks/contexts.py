@@ -75,7 +75,7 @@ def suites(context: StageContext) -> dict[str, Cases]:
     if "study" in config.suites:
         pictures, skipped = study_pictures(context)
         for name, make in (("study_story", stories), ("study_dialogue", dialogues)):
-            made = make(pictures, chosen.cases, config.seed)
+            made = make(pictures, chosen.cases)
             found[name] = Cases(made.cases, dict(Counter(made.skipped) + skipped))
     if "vist" in config.suites:
         paths = _given(chosen, "vist_stories", "vist_images")
@@ -160,7 +160,14 @@ def score_contexts(context: StageContext) -> list[Row]:
     rows = []
     for suite, made in found.items():
         true = _true(answers, made)
-        work = [(m, n) for m in models for n, p in made.cases[0].contexts.items() if m.reads(p)]
+        given = made.cases[0].contexts
+        work = [
+            (model, name)
+            for model in models
+            for name in [n for n, pieces in given.items() if model.reads(pieces)][
+                : 1 if model.blind else None
+            ]
+        ]
         for done, (model, name) in enumerate(work, 1):
             paths = _draw_and_score(
                 context, answers, judges, model, suite, name, made, states[suite, name], true

@@ -268,8 +268,7 @@ def _context_gallery(suite: str, rows: Sequence[Row]) -> list[Block]:
 
 
 def _pictures(rows: Sequence[Row], cases: Sequence[int]) -> Table:
-    shown = [row for i, row in enumerate(rows) if row.model != "truth" or row.model not in {
-        r.model for r in rows[:i]}]  # fmt: skip
+    shown = sorted(rows, key=lambda row: row.model != "truth")  # the truth first
     head = ("case", *(r.model if r.model == "truth" else f"{r.model}, {r.context}" for r in shown))
     return Table(head, [(rows[0].keys[i], *(r.pictures[i] for r in shown)) for i in cases])
 
