@@ -223,7 +223,9 @@ class Gill:
 
     def decide(self, states: Tensor) -> Tensor | None:
         """Probabilities ``(n, 2)`` in the order of ``CHOICES``; None without a decision model."""
-        return None if self.decision is None else self.decision.probabilities(states)
+        if self.decision is None:
+            return None
+        return self.decision.probabilities(states.to(self.decision.linear.weight.device))
 
     @torch.no_grad()
     def retrieve(
@@ -236,7 +238,8 @@ class Gill:
         """
         if self.index is None:
             raise ValueError("there is no index to retrieve from; load one or generate")
-        return self.index.nearest(self.model.adapters.retrieval.embed_text(states), count, without)
+        vectors = self.model.adapters.retrieval.embed_text(states.to(self.model.language.device))
+        return self.index.nearest(vectors, count, without)
 
     @torch.no_grad()
     def draw(
@@ -247,7 +250,8 @@ class Gill:
         steps: int | None = None,
     ) -> Tensor:
         """Pictures ``(n, 3, height, width)`` in [0, 1] of [IMG] states ``(n, r, llm_dim)``."""
-        conditioning = self.mapper(states + self.model.adapters.img_tokens.weight)
+        img = self.model.adapters.img_tokens.weight
+        conditioning = self.mapper(states.to(img.device) + img)
         return self.generator.generate(
             conditioning,
             seeds,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from tasks.album import AlbumError
     from tasks.inference import LoadError
 
-    parser = _parser()
-    given = parser.parse_args(arguments)
+    _quiet()
+    given = _parser().parse_args(arguments)
     try:
         status: int = given.run(given)
     except (
@@ -67,6 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return status
+
+
+def _quiet() -> None:
+    """Keep loading bars and notices of libraries out of an answer."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "enable_nested_tensor is True", UserWarning)
 
 
 def _parser() -> argparse.ArgumentParser:
