@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
@@ -71,11 +72,14 @@ class StoredAlbum:
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB")
 
+    @cached_property
+    def _starts(self) -> list[int]:
+        rows = (pq.read_metadata(self.images / name).num_rows for name in self.names)
+        return [0, *accumulate(rows)]
+
     def _value(self, key: str, column: str) -> object:
         # The shards of images and index have the same rows, so a position names a row.
-        rows = [pq.read_metadata(self.images / name).num_rows for name in self.names]
-        starts = [0, *accumulate(rows)]
-        at = self.keys.index(key)
+        starts, at = self._starts, self.keys.index(key)
         shard = bisect_right(starts, at) - 1
         table = read_table(self.images / self.names[shard], ["key", column])
         if table.column("key")[at - starts[shard]].as_py() != key:
