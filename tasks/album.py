@@ -22,7 +22,7 @@ from PIL import Image
 
 from data import schemas
 from data.artifacts import write_json
-from data.pictures import PictureError, open_picture
+from data.picture_files import PictureFileError, open_picture
 from data.shards import ShardError, lists, read_table, shard_names, write_shard
 from gill.generation import Gill
 from gill.search import Index
@@ -212,12 +212,12 @@ def _index_shard(gill: Gill, folder: Path, files: Sequence[Path], path: Path) ->
         for start in range(0, len(files), _BATCH):
             chunk = files[start : start + _BATCH]
             opened = list(pool.map(_opened, chunk))
-            dropped.update(found.reason for found in opened if isinstance(found, PictureError))
-            images = [found for found in opened if not isinstance(found, PictureError)]
+            dropped.update(found.reason for found in opened if isinstance(found, PictureFileError))
+            images = [found for found in opened if not isinstance(found, PictureFileError)]
             keys += [
                 file.relative_to(folder).as_posix()
                 for file, found in zip(chunk, opened, strict=True)
-                if not isinstance(found, PictureError)
+                if not isinstance(found, PictureFileError)
             ]
             if images:
                 parts.append(gill.embed_pictures(images).cpu().numpy())
@@ -227,8 +227,8 @@ def _index_shard(gill: Gill, folder: Path, files: Sequence[Path], path: Path) ->
     return dict(dropped)
 
 
-def _opened(path: Path) -> Image.Image | PictureError:
+def _opened(path: Path) -> Image.Image | PictureFileError:
     try:
         return open_picture(path)
-    except PictureError as error:
+    except PictureFileError as error:
         return error

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors that the user can mend are one line on stderr and status 2."""
     # The settings' names and defaults come from the code, and that imports torch.
     from data.artifacts import DamagedArtifactError
-    from data.pictures import PictureError
+    from data.picture_files import PictureFileError
     from data.shards import ShardError
     from gill.prompts import PromptError
     from tasks.album import AlbumError
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = given.run(given)
     except (
-        AlbumError, CommandError, DamagedArtifactError, LoadError, PictureError, PromptError,
+        AlbumError, CommandError, DamagedArtifactError, LoadError, PictureFileError, PromptError,
         ShardError,
     ) as error:  # fmt: skip
         print(f"error: {error}", file=sys.stderr)
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _generate(given: argparse.Namespace) -> int:
     from data.artifacts import write_json
-    from data.pictures import open_picture
+    from data.picture_files import open_picture
     from gill.generation import GeneratedImage, RetrievedImage, Settings
     from gill.prompts import Item
     from tasks.inference import load
