@@ -11,16 +11,13 @@ from typing import Any
 
 from PIL import Image
 
-MAX_PIXELS = 50_000_000
+from data.picture_files import PictureFileError, open_picture
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 
 
 class ContextError(ValueError):
     """A file of stories or dialogues cannot be used at all."""
-
-
-class TooLargeError(ContextError):
-    """A picture has more than ``MAX_PIXELS``."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +29,12 @@ class Picture:
     data: bytes | None = None
 
     def open(self) -> Image.Image:
-        """Decode it.
+        """Decode it, upright and as RGB.
 
         Raises:
-            TooLargeError: it has more than ``MAX_PIXELS``, seen before any is decoded.
-            ContextError: it is no whole picture.
+            PictureFileError: it is no whole picture, or has too many pixels.
         """
-        try:
-            with Image.open(self.path or io.BytesIO(self.data or b"")) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise TooLargeError(f"{self.name} has more than {MAX_PIXELS} pixels")
-                return image.convert("RGB")
-        except (OSError, Image.DecompressionBombError, SyntaxError) as error:
-            raise ContextError(f"{self.name} cannot be decoded: {error}") from error
+        return open_picture(self.path or io.BytesIO(self.data or b""))
 
 
 Piece = str | Picture
@@ -119,11 +109,9 @@ def unusable(pictures: list[Picture | None]) -> str | None:
     """
     for picture in pictures:
         if picture is None:
-            return "missing image"
+            return "image: missing"
         try:
             picture.open()
-        except TooLargeError:
-            return "image too large"
-        except ContextError:
-            return "unreadable image"
+        except PictureFileError as error:
+            return f"image: {error.reason}"
     return None

@@ -66,7 +66,7 @@ def read_visdial(
         picture = Picture(str(image), path) if path is not None else None
         reason = unusable([picture])
         if reason is not None or picture is None:
-            skipped[reason or "missing image"] += 1
+            skipped[reason or "image: missing"] += 1
             continue
         cases.append(Case(str(image), picture, dialogue_contexts(rounds, lengths)))
     return Cases(cases, dict(skipped))

@@ -21,6 +21,7 @@ from gill.prompts import ImgTokens, Prompt, PromptError, PromptReader, Unit, ite
 from gill.search import Index, Match
 
 Reason = Literal["decision model", "asked for", "no index", "no decision model", "index used up"]
+_SEEDS = 2**63 - 1024  # of a generator, with room for the candidates of a place
 _CHUNK = 256  # positions whose vocabulary logits are held at a time
 
 
@@ -207,10 +208,16 @@ class Gill:
         if settings.choice == "retrieve" and self.index is None:
             raise ValueError("choice is 'retrieve' and there is no index to retrieve from")
         seeds = [settings.seed] * len(prompts) if seeds is None else seeds
+        without = [()] * len(prompts) if without is None else without
+        if not len(prompts) == len(seeds) == len(without):
+            raise ValueError(
+                f"there are {len(prompts)} prompts, {len(seeds)} seeds and {len(without)} sets of "
+                "keys to leave out; give one of each for every prompt"
+            )
         room = settings.room(len(self.model.adapters.img_tokens))
         embeddings, mask = self.reader.prepare(prompts, room, settings.truncate_left)
         answers = decode(self.model, embeddings, mask, settings, seeds)
-        shown = self._show(answers, seeds, without or [()] * len(prompts), settings)
+        shown = self._show(answers, seeds, without, settings)
         return [self._segments(a, pictures) for a, pictures in zip(answers, shown, strict=True)]
 
     @torch.no_grad()
@@ -223,7 +230,9 @@ class Gill:
 
     def decide(self, states: Tensor) -> Tensor | None:
         """Probabilities ``(n, 2)`` in the order of ``CHOICES``; None without a decision model."""
-        return None if self.decision is None else self.decision.probabilities(states)
+        if self.decision is None:
+            return None
+        return self.decision.probabilities(states.to(self.decision.linear.weight.device))
 
     @torch.no_grad()
     def retrieve(
@@ -236,24 +245,21 @@ class Gill:
         """
         if self.index is None:
             raise ValueError("there is no index to retrieve from; load one or generate")
-        return self.index.nearest(self.model.adapters.retrieval.embed_text(states), count, without)
+        vectors = self.model.adapters.retrieval.embed_text(states.to(self.model.language.device))
+        return self.index.nearest(vectors, count, without)
 
     @torch.no_grad()
-    def draw(
-        self,
-        states: Tensor,
-        seeds: Sequence[int],
-        guidance_scale: float | None = None,
-        steps: int | None = None,
-    ) -> Tensor:
-        """Pictures ``(n, 3, height, width)`` in [0, 1] of [IMG] states ``(n, r, llm_dim)``."""
-        conditioning = self.mapper(states + self.model.adapters.img_tokens.weight)
+    def draw(self, states: Tensor, seeds: Sequence[int], **changes: Any) -> Tensor:
+        """Pictures ``(n, 3, height, width)`` in [0, 1] of [IMG] states ``(n, r, llm_dim)``.
+
+        Args:
+            seeds: one for each picture.
+            changes: as in ``generate``.
+        """
+        settings, img = replace(self.settings, **changes), self.model.adapters.img_tokens.weight
+        conditioning = self.mapper(states.to(img.device) + img)
         return self.generator.generate(
-            conditioning,
-            seeds,
-            self.settings.guidance_scale if guidance_scale is None else guidance_scale,
-            self.settings.steps if steps is None else steps,
-            self.settings.batch_size,
+            conditioning, seeds, settings.guidance_scale, settings.steps, settings.batch_size
         )
 
     @torch.no_grad()
@@ -348,7 +354,8 @@ class Gill:
                     used[row].add(match.key)
                     segments.append(RetrievedImage(*match, self.index.origin(match.key)))
             else:
-                first = seeds[row] * 100_003 + len(shown[row]) * settings.num_images
+                place = len(shown[row]) * settings.num_images
+                first = (seeds[row] * 100_003 + place) % _SEEDS
                 to_draw.append((number, segments, first))
             shown[row].append(segments)
         self._draw_ranked(states, to_draw, settings)
@@ -394,9 +401,7 @@ class Gill:
         count = settings.num_images
         rows = states[[number for number, _, _ in to_draw]]
         seeds = [first + i for _, _, first in to_draw for i in range(count)]
-        pictures = self.draw(
-            rows.repeat_interleave(count, 0), seeds, settings.guidance_scale, settings.steps
-        )
+        pictures = self.draw(rows.repeat_interleave(count, 0), seeds, **vars(settings))
         text = self.model.adapters.retrieval.embed_text(rows)
         seen = self.embed_pictures(pictures).view(len(rows), count, -1)
         scores = torch.einsum("nd,nkd->nk", text, seen).cpu()

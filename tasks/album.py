@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +22,7 @@ from PIL import Image
 
 from data import schemas
 from data.artifacts import write_json
-from data.pictures import PictureError, open_picture
+from data.picture_files import PictureFileError, open_picture
 from data.shards import ShardError, lists, read_table, shard_names, write_shard
 from gill.generation import Gill
 from gill.search import Index
@@ -71,11 +72,14 @@ class StoredAlbum:
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB")
 
+    @cached_property
+    def _starts(self) -> list[int]:
+        rows = (pq.read_metadata(self.images / name).num_rows for name in self.names)
+        return [0, *accumulate(rows)]
+
     def _value(self, key: str, column: str) -> object:
         # The shards of images and index have the same rows, so a position names a row.
-        rows = [pq.read_metadata(self.images / name).num_rows for name in self.names]
-        starts = [0, *accumulate(rows)]
-        at = self.keys.index(key)
+        starts, at = self._starts, self.keys.index(key)
         shard = bisect_right(starts, at) - 1
         table = read_table(self.images / self.names[shard], ["key", column])
         if table.column("key")[at - starts[shard]].as_py() != key:
@@ -208,12 +212,12 @@ def _index_shard(gill: Gill, folder: Path, files: Sequence[Path], path: Path) ->
         for start in range(0, len(files), _BATCH):
             chunk = files[start : start + _BATCH]
             opened = list(pool.map(_opened, chunk))
-            dropped.update(found.reason for found in opened if isinstance(found, PictureError))
-            images = [found for found in opened if not isinstance(found, PictureError)]
+            dropped.update(found.reason for found in opened if isinstance(found, PictureFileError))
+            images = [found for found in opened if not isinstance(found, PictureFileError)]
             keys += [
                 file.relative_to(folder).as_posix()
                 for file, found in zip(chunk, opened, strict=True)
-                if not isinstance(found, PictureError)
+                if not isinstance(found, PictureFileError)
             ]
             if images:
                 parts.append(gill.embed_pictures(images).cpu().numpy())
@@ -223,8 +227,8 @@ def _index_shard(gill: Gill, folder: Path, files: Sequence[Path], path: Path) ->
     return dict(dropped)
 
 
-def _opened(path: Path) -> Image.Image | PictureError:
+def _opened(path: Path) -> Image.Image | PictureFileError:
     try:
         return open_picture(path)
-    except PictureError as error:
+    except PictureFileError as error:
         return error

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,23 +53,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors that the user can mend are one line on stderr and status 2."""
     # The settings' names and defaults come from the code, and that imports torch.
     from data.artifacts import DamagedArtifactError
-    from data.pictures import PictureError
+    from data.picture_files import PictureFileError
     from data.shards import ShardError
     from gill.prompts import PromptError
     from tasks.album import AlbumError
     from tasks.inference import LoadError
 
-    parser = _parser()
-    given = parser.parse_args(arguments)
+    _quiet()
+    given = _parser().parse_args(arguments)
     try:
         status: int = given.run(given)
     except (
-        AlbumError, CommandError, DamagedArtifactError, LoadError, PictureError, PromptError,
+        AlbumError, CommandError, DamagedArtifactError, LoadError, PictureFileError, PromptError,
         ShardError,
     ) as error:  # fmt: skip
         print(f"error: {error}", file=sys.stderr)
         return 2
     return status
+
+
+def _quiet() -> None:
+    """Keep loading bars and notices of libraries out of an answer."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "enable_nested_tensor is True", UserWarning)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _generate(given: argparse.Namespace) -> int:
     from data.artifacts import write_json
-    from data.pictures import open_picture
+    from data.picture_files import open_picture
     from gill.generation import GeneratedImage, RetrievedImage, Settings
     from gill.prompts import Item
     from tasks.inference import load

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from data.contexts import ContextError, Picture, story_contexts, unusable
+from data.picture_files import PictureFileError
 from data.study import described, dialogues, stories
 from data.visdial import dialogue_text, read_visdial
 from data.vist import read_vist
@@ -50,7 +51,7 @@ def vist(tmp_path):
 
 def test_vist_stories_and_what_is_skipped(vist):
     found = read_vist(*vist)
-    assert found.skipped == {"missing image": 1, "unreadable image": 1, "not 5 sentences": 1}
+    assert found.skipped == {"image: missing": 1, "image: not_image": 1, "not 5 sentences": 1}
     (case,) = found.cases
     assert case.key == "30355"
     assert case.target.path.name == "10e.jpg"
@@ -106,7 +107,7 @@ def visdial(tmp_path):
 
 def test_visdial_dialogues_and_what_is_skipped(visdial):
     found = read_visdial(*visdial)
-    assert found.skipped == {"missing image": 1, "too few answered rounds": 1}
+    assert found.skipped == {"image: missing": 1, "too few answered rounds": 1}
     (case,) = found.cases
     assert list(case.contexts) == ["1 round", "5 rounds", "10 rounds"]
     assert case.contexts["1 round"] == ("Q: is there thing 0?\nA: yes",)
@@ -131,22 +132,20 @@ def test_other_dialogue_files_are_refused(visdial, tmp_path):
         read_visdial(path, folder)
 
 
-def test_pictures_that_cannot_be_used(monkeypatch):
+def test_pictures_that_cannot_be_used(tmp_path):
     held = io.BytesIO()
     Image.effect_noise((20, 20), 60).save(held, "PNG")
     whole = Picture("whole", data=held.getvalue())
+    assert whole.open().mode == "RGB"
     assert unusable([whole]) is None
-    assert unusable([whole, None]) == "missing image"
-    monkeypatch.setattr("data.contexts.MAX_PIXELS", 100)
-    assert unusable([whole]) == "image too large"
-    with pytest.raises(ContextError, match="more than 100 pixels"):
-        whole.open()
-    monkeypatch.undo()
+    assert unusable([whole, None]) == "image: missing"
     # The header is whole and the pixels are cut.
-    for cut in (held.getvalue()[:40], held.getvalue()[:-30]):
-        with pytest.raises(ContextError, match="cut cannot be decoded"):
-            Picture("cut", data=cut).open()
-        assert unusable([Picture("cut", data=cut)]) == "unreadable image"
+    assert unusable([whole, Picture("cut", data=held.getvalue()[:-30])]) == "image: damaged"
+    huge = Image.new("1", (8000, 8000))
+    huge.save(tmp_path / "huge.png")
+    assert unusable([Picture("huge", tmp_path / "huge.png")]) == "image: too_large"
+    with pytest.raises(PictureFileError, match="is no picture"):
+        Picture("none", data=b"none").open()
 
 
 def items(style, theme, names, keywords="x"):

@@ -349,6 +349,11 @@ def test_candidates_are_ranked_by_retrieval_score():
     torch.testing.assert_close(torch.tensor([i.score for i in images]), cosine, atol=1e-5, rtol=0)
     assert [i.score for i in images] == sorted((i.score for i in images), reverse=True)
     assert images[0].score > images[-1].score
+    gill = scripted("*.", index=False)
+    huge = [
+        s for s in gill.generate("x", seed=2**62, num_images=2) if isinstance(s, GeneratedImage)
+    ]
+    assert not torch.equal(huge[0].image, huge[1].image)
 
 
 def test_max_images_min_tokens_and_bias():
@@ -409,6 +414,8 @@ def test_settings_out_of_range_are_refused(gill):
     for name, value in wrong.items():
         with pytest.raises(ValueError, match=f"^{name} is {value!r}|{name} is {value}"):
             gill.generate("x", **{name: value})
+    with pytest.raises(ValueError, match="2 prompts, 1 seeds and 2 sets"):
+        gill.generate_batch(["x", "y"], seeds=[1])
     with pytest.raises(TypeError, match="tempreature"):
         gill.generate("x", tempreature=1.0)
 

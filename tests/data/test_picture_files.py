@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from data.pictures import PictureError, open_picture
+from data.picture_files import PictureFileError, open_picture
 
 
 def test_a_picture_is_upright_and_rgb(tmp_path):
@@ -31,7 +31,7 @@ def test_files_that_are_no_pictures_are_refused_with_a_reason(tmp_path):
         "short.jpg": "damaged",
         "whole.jpg": "too_large",
     }.items():
-        with pytest.raises(PictureError) as caught:
+        with pytest.raises(PictureFileError) as caught:
             open_picture(tmp_path / name, max_pixels=89_999 if name == "whole.jpg" else 90_000)
         assert caught.value.reason == reason
         assert str(tmp_path / name) in str(caught.value)
@@ -40,6 +40,6 @@ def test_files_that_are_no_pictures_are_refused_with_a_reason(tmp_path):
 def test_a_giant_is_refused_before_it_is_decoded(tmp_path):
     # 40,000 x 40,000 white pixels in some hundred kB; decoded they would take 1.6 GB.
     Image.new("1", (40_000, 40_000), 1).save(tmp_path / "giant.png")
-    with pytest.raises(PictureError, match="too large") as caught:
+    with pytest.raises(PictureFileError, match="too large") as caught:
         open_picture(tmp_path / "giant.png")
     assert caught.value.reason == "too_large"
