@@ -34,8 +34,8 @@ def gill(
     overrides: dict[str, Any] | None = None,
     stage: str | None = None,
     force: list[str] | bool = False,
-) -> None:
-    """Make every artifact of GILL that is not there yet.
+) -> dict[str, Any]:
+    """Make every artifact of GILL that is not there yet, and return what each stage reported.
 
     Args:
         recipe: embedded, tiny or opt-6.7b.
@@ -58,6 +58,7 @@ def gill(
         index = run("index", features, adapters)
         decision = run("decision", images, features, adapters, mapper, index)
         run("evaluate", images, features, targets, adapters, mapper, index, decision)
+    return run.described()
 
 
 def main() -> None:

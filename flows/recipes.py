@@ -142,7 +142,7 @@ def opt_6_7b() -> PipelineConfig:
         ),
         adapters=AdaptersConfig(),
         mapper=MapperConfig(),
-        decision=DecisionConfig(),
+        decision=DecisionConfig(rare_classes="as_is"),  # as in the released code
         evaluate=EvaluateConfig(pictures=2048, retrieval_candidates=5000, captions=5000),
     )
 

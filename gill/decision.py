@@ -9,7 +9,11 @@ import torch
 from torch import Tensor, nn
 
 Vote = Literal["gen", "ret", "same"]
-CHOICES = ("generate", "retrieve")  # order of the logits, as in the released checkpoint
+Choice = Literal["generate", "retrieve"]
+CHOICES: tuple[Choice, Choice] = (
+    "generate",
+    "retrieve",
+)  # order of the logits, as in the released checkpoint
 GENERATE, RETRIEVE = 0, 1
 
 

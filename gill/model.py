@@ -337,6 +337,21 @@ class GillModel:
         out: Tensor = self.adapters.captioning(features.to(self.language.device).float())
         return out * self.language.embed_scale
 
+    def embed(self, ids: Tensor, visual_at: Tensor, features: Tensor) -> Tensor:
+        """Input embeddings ``(rows, length, llm_dim)`` of ids and pictures that are laid out.
+
+        Args:
+            ids: ``(rows, length)``, of both vocabularies or a mark of ``gill.packing``.
+            visual_at: ``(pictures * k,)`` flat positions that get the visual tokens, in order.
+            features: ``(pictures, vision_dim)``.
+        """
+        embeddings = self._embed(ids)
+        if not len(features):
+            return embeddings
+        visual = self.visual_embeddings(features).flatten(0, 1).to(embeddings.dtype)
+        flat = embeddings.flatten(0, 1).index_copy(0, visual_at.to(embeddings.device), visual)
+        return flat.view_as(embeddings)
+
     def _token_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
         img = self.adapters.img_tokens.logits(hidden)
         if self.language.logit_cap is not None:
@@ -345,10 +360,8 @@ class GillModel:
 
     def _caption_hidden(self, layout: CaptionLayout, features: Tensor) -> Tensor:
         device = self.language.device
-        embeddings = self._embed(layout.ids)
-        visual = self.visual_embeddings(features).flatten(0, 1).to(embeddings.dtype)
-        flat = embeddings.flatten(0, 1).index_copy(0, layout.visual_at.to(device), visual)
-        hidden, _ = self.language.hidden(flat.view_as(embeddings), layout.mask.to(device))
+        embeddings = self.embed(layout.ids, layout.visual_at, features)
+        hidden, _ = self.language.hidden(embeddings, layout.mask.to(device))
         return hidden.flatten(0, 1)[layout.label_at.to(device)]
 
     def _embed(self, ids: Tensor) -> Tensor:

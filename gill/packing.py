@@ -1,4 +1,4 @@
-"""Token layouts of the training passes, as index tensors: no model, no text.
+"""Token layouts of training and of prompts, as index tensors: no model, no text.
 
 Ids below ``vocab_size`` are the tokenizer's, ``vocab_size + i`` is [IMGi], and ``VISUAL`` and
 ``PAD`` mark places without an id. With two-example packing, examples 2j and 2j+1 share sequence j:
@@ -55,6 +55,20 @@ class ImgLayout:
     mask: Tensor
     state_at: Tensor
     before_at: Tensor
+
+
+@dataclass(frozen=True)
+class PromptLayout:
+    """Interleaved prompts, so that every one ends at the last position.
+
+    Attributes:
+        ids, mask: ``(sequences, length)``, padded on the left.
+        visual_at: ``(pictures * k,)`` flat positions of the visual tokens, row by row.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    visual_at: Tensor
 
 
 def _pairs(count: int, packed: bool) -> list[list[int]]:
@@ -147,6 +161,12 @@ def img_layout(
         first[:, None] + torch.arange(num_img_tokens),
         torch.tensor(before),
     )
+
+
+def prompt_layout(rows: Sequence[Sequence[int]]) -> PromptLayout:
+    """Lay out rows of ids; each picture is ``VISUAL`` k times."""
+    ids, mask = _pad(rows, left=True)
+    return PromptLayout(ids, mask, (ids.flatten() == VISUAL).nonzero()[:, 0])
 
 
 def _pad(rows: Sequence[Sequence[int]], left: bool) -> tuple[Tensor, Tensor]:

@@ -18,12 +18,13 @@ from gill.backbones.image_generator import ImageGenerator
 from gill.backbones.vision import VisionEncoder
 from gill.mapper import Mapper, MapperKind
 from gill.retrieval import RetrievalMaps
+from gill.search import Index
+from tasks import index as index_stage
 from tasks import mapper as mapper_stage
 from tasks.clip_features import FEATURES
 from tasks.config import GeneratorConfig
 from tasks.download import IMAGES
 from tasks.frozen import device_of, load_generator, load_vision
-from tasks.index import Index, retrieval_maps
 from tasks.stage import StageContext
 
 
@@ -47,8 +48,8 @@ class Answers:
             context=context,
             vision=load_vision(context.parts.vision, context.runtime),
             generator=load_generator(context.parts.generator, context.runtime),
-            maps=retrieval_maps(inputs["adapters"]),
-            index=Index.load(inputs["index"]),
+            maps=index_stage.retrieval_maps(inputs["adapters"]),
+            index=index_stage.load(inputs["index"]),
             img=mapper_stage.img_embeddings(inputs["adapters"]),
             settings=context.parts.generator,
         )
@@ -92,13 +93,13 @@ class Answers:
 
     def retrieve(self, states: Tensor, own: Sequence[str | None]) -> tuple[list[str], Tensor]:
         """Key and score of the best picture for each prompt, its own picture left out."""
-        keys, scores = self.index.nearest(self.maps.embed_text(states), count=2)
-        chosen, values = [], []
-        for row, (names, key) in enumerate(zip(keys, own, strict=True)):
-            at = 1 if names[0] == key and len(names) > 1 else 0
-            chosen.append(names[at])
-            values.append(scores[row, at])
-        return chosen, torch.stack(values)
+        without = [() if key is None else (key,) for key in own]
+        found = self.index.nearest(self.maps.embed_text(states), 1, without)
+        if not all(found):
+            raise ValueError(
+                "the index holds no picture but a prompt's own; add splits to index.splits"
+            )
+        return [best.key for (best,) in found], torch.tensor([best.score for (best,) in found])
 
 
 def pooled_features(artifact: Artifact, keys: Collection[str]) -> dict[str, Tensor]:
@@ -126,6 +127,13 @@ def stored_pictures(artifact: Artifact, keys: Collection[str]) -> dict[str, Imag
             if row["key"] in wanted:
                 found[row["key"]] = Image.open(io.BytesIO(row["image"])).convert("RGB")
     return found
+
+
+def webp(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a small file, to keep beside a result."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=90)
+    return buffer.getvalue()
 
 
 def as_image(picture: Tensor) -> Image.Image:

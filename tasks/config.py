@@ -5,9 +5,13 @@ A field made with ``neutral`` has no bearing on the result, so it is left out of
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from data.artifacts import sha256_of
 
 
 class Frozen(BaseModel):
@@ -22,12 +26,34 @@ class Frozen(BaseModel):
             for name, field in type(self).model_fields.items()
             if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("neutral")
         }
-        return self.model_dump(mode="json", exclude=neutral)
+        values = self.model_dump(mode="json", exclude=neutral)
+        for name, field in type(self).model_fields.items():
+            extra, value = field.json_schema_extra, getattr(self, name)
+            if isinstance(value, Frozen):
+                values[name] = value.bearing()
+            elif isinstance(extra, dict) and extra.get("contents") and value:
+                values[name] = contents_of(Path(value))
+        return values
 
 
 def neutral(default: Any, **constraints: Any) -> Any:
     """A field that says how or where something runs and not what comes out."""
     return Field(default, json_schema_extra={"neutral": True}, **constraints)
+
+
+def contents(default: str = "") -> Any:
+    """A field with the path of a file or folder: what it holds bears on the result."""
+    return Field(default, json_schema_extra={"contents": True})
+
+
+def contents_of(path: Path) -> str:
+    """Digest of a file, or of the names and sizes in a folder; the path where there is nothing."""
+    if path.is_file():
+        return sha256_of(path)
+    if path.is_dir():
+        files = sorted((str(f.relative_to(path)), f.stat().st_size) for f in path.rglob("*.*"))
+        return hashlib.sha256(repr(files).encode()).hexdigest()
+    return str(path)
 
 
 class RuntimeConfig(Frozen):
@@ -195,7 +221,7 @@ class IndexConfig(Frozen):
 
 
 class DecisionConfig(TrainingConfig):
-    """Labels by votes of the scorer, then a linear classifier."""
+    """Labels by votes of the scorer or of people, then a linear classifier."""
 
     steps: int = 2000
     warmup_steps: int = 0
@@ -209,12 +235,55 @@ class DecisionConfig(TrainingConfig):
     # Judge each prompt against the usual gap between generated and retrieved pictures. Without it a
     # scorer that likes real pictures better than this generator's votes "retrieve" for nearly all.
     balance: bool = False
+    # A TSV with votes of people (docs/evaluation.md). Its prompts then take the place of ``split``:
+    # ``train_prompts`` of those with a confident label train, the rest validates.
+    votes_file: str = contents()
+    rare_classes: Literal["as_is", "weight", "resample"] = "weight"
+    # Models with a further feature, trained beside the main one to be compared and not kept.
+    ablations: tuple[Literal["retrieval_score"], ...] = ("retrieval_score",)
     dropout: float = 0.5
+
+
+class JudgesConfig(Frozen):
+    """Networks that judge pictures beside the scorer; a path, or ``owner/repository/file``."""
+
+    fid: str = contents()  # the Inception of 2015
+    lpips: str = contents()  # torchvision's AlexNet
+    clip: str = ""  # open_clip's model/pretraining
+    perceptual: bool = False  # the distance in the scorer's layers that stands in for LPIPS
+
+
+Suite = Literal["captioning", "retrieval", "generation", "decisions", "study", "vist", "visdial"]
+
+
+class ContextsConfig(Frozen):
+    """Pictures made from a story or a dialogue: the suites study, vist and visdial."""
+
+    # The frozen generator alone reads the text of a context with its own encoder: in a story of
+    # one caption the last one, otherwise all of them joined.
+    models: tuple[Literal["gill", "generator", "retrieval", "truth"], ...] = (
+        "gill",
+        "generator",
+        "retrieval",
+        "truth",
+    )
+    pipelines: tuple[str, ...] = ()  # further diffusers pipelines, a folder or hub name each
+    seeds: int = Field(3, ge=1)
+    cases: int = Field(100, ge=1)  # at most so many stories or dialogues of each suite
+    rounds: tuple[int, ...] = (1, 5, 10)  # of a dialogue of VisDial
+    vist_stories: str = contents()  # the official story-in-sequence JSON
+    vist_images: str = contents()
+    visdial_dialogues: str = contents()  # the official JSON of version 1.0
+    visdial_images: str = contents()
 
 
 class EvaluateConfig(Frozen):
     """What is measured on the test split, and the budget of pictures."""
 
+    suites: tuple[Suite, ...] = ("captioning", "retrieval", "generation", "decisions")
+    judges: JudgesConfig = JudgesConfig()
+    contexts: ContextsConfig = ContextsConfig()
+    picture_seeds: int = Field(1, ge=1)
     retrieval_candidates: int = 500
     captions: int = 500
     max_new_tokens: int = 24

@@ -1,35 +1,36 @@
-"""Stage 7: labels by votes of the frozen scorer, then the model that retrieves or generates."""
+"""Stage 7: labels by votes, then the model that retrieves or generates, and what it is worth."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
-import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data.artifacts import Artifact, write_json
-from data.shards import AlignedShards, Columns, read_table, shard_names, write_shard
-from gill.decision import CHOICES, DecisionModel, Vote, confident_label, votes_from_scores
-from gill.evaluation.choices import decision_scores, majority_scores
+from gill.decision import CHOICES, GENERATE, RETRIEVE, DecisionModel, confident_label
+from gill.evaluation.choices import (
+    apply_threshold,
+    average_precision,
+    best_threshold,
+    bootstrap_macro_f1,
+    calibration,
+    decision_scores,
+    human_agreement,
+    majority,
+    threshold_sweep,
+)
 from gill.training import Trainer
-from tasks.adapters import STATES
-from tasks.answers import Answers, as_image, pooled_features, stored_pictures
+from tasks.ballots import Ballots, cast_ballots
 from tasks.config import DecisionConfig
-from tasks.download import IMAGES
 from tasks.stage import StageContext
 from tasks.train import RANDOM, finish, optimization, train
-
-SCORES = "scores"
-_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -43,72 +44,52 @@ class DecisionBatch:
         return len(self.labels)
 
 
-def run(context: StageContext) -> dict[str, float]:
-    """Write ``scores/<chunk>``, ``decision.safetensors`` and ``labels.json``.
+@dataclass(frozen=True)
+class Examples:
+    """Prompts with a confident label: rows of the ballots and their labels."""
 
-    The prompts come from a split that neither the adapters nor the mapper were trained on, so that
-    their generated and retrieved pictures are as good as those of any new prompt.
-    """
+    rows: list[int]
+    labels: list[int]
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Write ``decision.safetensors``, ``labels.json`` and ``judgement.json``."""
     config: DecisionConfig = context.config
-    states_folder = context.inputs["adapters"].file(STATES)
-    images = context.inputs["download"].file(IMAGES)
-    prompts = AlignedShards({states_folder: ["state"], images: ["caption"]}, config.split).all()
-    count = min(len(prompts["key"]), config.train_prompts + config.validation_prompts)
-    prompts = {name: values[:count] for name, values in prompts.items()}
-    answers = Answers.load(context)
-    score_prompts(context, answers, prompts)
-    scored = read_scores(context.out / SCORES)
-    cut = min(config.train_prompts, count - 1)
-    usual_gap = median_gap(scored[:cut]) if config.balance else 0.0
-    votes = [votes_of(row, usual_gap, config.margin) for row in scored]
-    labels = [confident_label(v) for v in votes]
-    states = answers.states(prompts)
-    training = [i for i in range(cut) if labels[i] is not None]
-    held_out = [i for i in range(cut, count) if labels[i] is not None]
+    ballots = cast_ballots(context)
+    labels = [confident_label(v) for v in ballots.votes]
     kinds = Counter("same" if label is None else CHOICES[label] for label in labels)
-    ballots = [{**row, "votes": v} for row, v in zip(scored, votes, strict=True)]
-    write_json(context.out / "labels.json", {"kinds": kinds, "rows": ballots})
-    _gallery(context, answers, prompts, scored, votes, labels)
-    if not training or not held_out:
+    write_json(
+        context.out / "labels.json",
+        {"kinds": kinds, "dropped": ballots.dropped,
+         "rows": [{"caption": p, "nearest": float(s), "votes": v} for p, s, v in
+                  zip(ballots.prompts, ballots.nearest, ballots.votes, strict=True)]},
+    )  # fmt: skip
+    cut, count = ballots.training, len(labels)
+    training, held_out = _examples(labels, 0, cut), _examples(labels, cut, count)
+    if not training.rows or not held_out.rows:
         raise ValueError(
-            f"{len(training)} of {cut} training and {len(held_out)} of {count - cut} validation "
-            f"prompts have a confident label ({dict(kinds)}); lower decision.margin "
+            f"{len(training.rows)} of {cut} training and {len(held_out.rows)} of {count - cut} "
+            f"validation prompts have a confident label ({dict(kinds)}); lower decision.margin "
             f"({config.margin}) or raise decision.train_prompts"
         )
-    metrics = {f"prompts_{name}": float(n) for name, n in kinds.items()}
-    metrics["usual_gap"] = usual_gap
     with RANDOM:
-        torch.manual_seed(config.seed)
-        model = DecisionModel(states.shape[-1], config.dropout)
-        rows = torch.tensor(training)
-        targets = torch.tensor([labels[i] for i in training])
-
-        def loss(batch: DecisionBatch) -> dict[str, Tensor]:
-            return {"loss": F.cross_entropy(model(batch.states), batch.labels)}
-
-        def batches(start: int) -> Iterator[DecisionBatch]:
-            while True:
-                generator = torch.Generator().manual_seed(config.seed * 1_000_003 + start)
-                chosen = torch.randint(0, len(rows), (config.batch_size,), generator=generator)
-                yield DecisionBatch(states[rows[chosen]], targets[chosen])
-                start += 1
-
-        held = DecisionBatch(states[held_out], torch.tensor([labels[i] for i in held_out]))
-        train(
-            Trainer(model, loss, optimization(config)),
-            batches,
-            context,
-            validate=lambda: held_out_loss(model, held),
-        )
-    model.eval()
-    with torch.no_grad():
-        predicted = model(states[held_out]).argmax(-1).tolist()
-    truth = [int(labels[i] or 0) for i in held_out]
-    metrics |= decision_scores(truth, predicted)
-    metrics["majority_macro_f1"] = majority_scores(targets.tolist(), truth)["macro_f1"]
+        model = fit(context, ballots.states, training, held_out, "")
+        others = {
+            f"with_{name}": fit(
+                context, with_score(ballots, training), training, held_out, f"with_{name}"
+            )
+            for name in config.ablations
+        }
+    states = {name: with_score(ballots, training) for name in others}
+    predicted = {
+        name: other.probabilities(states[name][held_out.rows]).argmax(-1).tolist()
+        for name, other in others.items()
+    }
+    metrics = judge(context, ballots, training, held_out, model, predicted)
+    metrics |= {f"prompts_{name}": float(n) for name, n in kinds.items()}
+    metrics |= {"usual_gap": ballots.usual_gap, "dropped": float(sum(ballots.dropped.values()))}
     save_file(model.state_dict(), context.out / "decision.safetensors")
-    write_json(context.out / "decision.json", {"llm_dim": states.shape[-1]})
-    _confusion(context, metrics)
+    write_json(context.out / "decision.json", {"llm_dim": ballots.states.shape[-1]})
     finish(context)
     return metrics
 
@@ -127,142 +108,103 @@ def load(artifact: Artifact) -> DecisionModel:
     return model.requires_grad_(False).eval()
 
 
-def score_prompts(context: StageContext, answers: Answers, prompts: Columns) -> None:
-    """Score the retrieved and the generated pictures of each prompt, one for each seed.
-
-    Chunks that an earlier process finished are kept.
-    """
+def fit(
+    context: StageContext, states: Tensor, training: Examples, held_out: Examples, name: str
+) -> DecisionModel:
+    """Train the classifier on some rows of ``states``; classes are treated as the recipe says."""
     config: DecisionConfig = context.config
-    mapper = answers.mapper()
-    count = len(prompts["key"])
-    skipped = 0
-    for number, start in enumerate(range(0, count, _CHUNK)):
-        stop = min(start + _CHUNK, count)
-        path = context.out / SCORES / f"scores-{number:05d}.parquet"
-        if path.exists():
-            skipped = stop
-            continue
-        rows = {name: values[start:stop] for name, values in prompts.items()}
-        states = answers.states(rows)
-        scores = score_answers(
-            answers,
-            answers.conditioning(mapper, states),
-            states,
-            [str(c) for c in rows["caption"]],
-            [str(k) for k in rows["key"]],
-            config.votes,
-            config.seed,
-        )
-        table = {
-            "key": list(rows["key"]),
-            "caption": list(rows["caption"]),
-            "retrieved_key": scores.keys,
-            "retrieved_score": scores.retrieved.tolist(),
-            "generated_scores": scores.generated.tolist(),
-        }
-        write_shard(path, pa.table(table))
-        context.log.progress(stop, count, "prompts scored", resumed=skipped)
+    torch.manual_seed(config.seed)
+    model = DecisionModel(states.shape[-1], config.dropout)
+    rows, targets = torch.tensor(training.rows), torch.tensor(training.labels)
+    weights = class_weights(targets) if config.rare_classes != "as_is" else torch.ones(2)
+    in_loss = weights if config.rare_classes == "weight" else None
+    in_draw = weights[targets] if config.rare_classes == "resample" else torch.ones(len(rows))
 
+    def loss(batch: DecisionBatch) -> dict[str, Tensor]:
+        return {"loss": F.cross_entropy(model(batch.states), batch.labels, in_loss)}
 
-@dataclass(frozen=True)
-class AnswerScores:
-    """Scores of the answers to some prompts.
+    def batches(start: int) -> Iterator[DecisionBatch]:
+        while True:
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + start)
+            chosen = torch.multinomial(in_draw, config.batch_size, True, generator=generator)
+            yield DecisionBatch(states[rows[chosen]], targets[chosen])
+            start += 1
 
-    Attributes:
-        keys: the retrieved pictures. retrieved: their scores ``(n,)``.
-        generated: scores ``(n, seeds)``. pictures: ``(n, 3, size, size)`` of the first seed.
-        pooled, seen: the first seed's features and unit vectors.
-    """
-
-    keys: list[str]
-    retrieved: Tensor
-    generated: Tensor
-    pictures: Tensor
-    pooled: Tensor
-    seen: Tensor
-
-
-def score_answers(
-    answers: Answers,
-    conditioning: Tensor,
-    states: Tensor,
-    captions: list[str],
-    keys: list[str],
-    seeds: int,
-    first_seed: int,
-) -> AnswerScores:
-    """Cosine of each retrieved and generated picture with its caption in the scorer's space."""
-    text = answers.vision.text(captions).cpu()
-    found, _ = answers.retrieve(states, keys)
-    stored = pooled_features(answers.context.inputs["clip_features"], found)
-    pooled = torch.stack([stored[key] for key in found])
-    retrieved = (answers.vision.project(pooled).cpu() * text).sum(-1)
-    columns, first = [], None
-    for seed in range(first_seed, first_seed + seeds):
-        pictures = answers.sample(conditioning, [seed * 100_003 + i for i in range(len(text))])
-        features, seen = answers.see(pictures)
-        if first is None:
-            first = (pictures, features, seen)
-        columns.append((seen * text).sum(-1))
-    if first is None:
-        raise ValueError("at least one seed is needed")
-    return AnswerScores(found, retrieved, torch.stack(columns, dim=1), *first)
-
-
-class Scored(TypedDict):
-    """One prompt and the scores of its answers."""
-
-    key: str
-    caption: str
-    retrieved_key: str
-    retrieved_score: float
-    generated_scores: list[float]
-
-
-def read_scores(folder: Path) -> list[Scored]:
-    """Every scored prompt in order."""
-    return [row for name in shard_names(folder) for row in read_table(folder / name).to_pylist()]
-
-
-def median_gap(scored: list[Scored]) -> float:
-    """Median over prompts of (mean score of the generated pictures - score of the retrieved)."""
-    gaps = [float(np.mean(r["generated_scores"])) - r["retrieved_score"] for r in scored]
-    return float(np.median(gaps))
-
-
-def votes_of(row: Scored, usual_gap: float, margin: float) -> list[Vote]:
-    """The votes on one prompt."""
-    generated = torch.tensor([row["generated_scores"]])
-    retrieved = torch.tensor([row["retrieved_score"] + usual_gap])
-    return votes_from_scores(generated, retrieved, margin)[0]
-
-
-def _gallery(
-    context: StageContext,
-    answers: Answers,
-    prompts: Columns,
-    scored: list[Scored],
-    votes: list[list[Vote]],
-    labels: list[int | None],
-    count: int = 24,
-) -> None:
-    config: DecisionConfig = context.config
-    rows = scored[:count]
-    found = stored_pictures(context.inputs["download"], [r["retrieved_key"] for r in rows])
-    states = answers.states({"state": np.asarray(prompts["state"])[: len(rows)]})
-    mapper = answers.mapper()
-    seeds = [config.seed * 100_003 + i for i in range(len(rows))]
-    pictures = answers.sample(answers.conditioning(mapper, states), seeds)
-    context.log.table(
-        "votes",
-        {
-            "prompt": [r["caption"] for r in rows],
-            "retrieved": [found[r["retrieved_key"]] for r in rows],
-            "generated": [as_image(p) for p in pictures],
-            "votes": [" ".join(v) for v in votes[: len(rows)]],
-            "label": ["left out" if x is None else CHOICES[x] for x in labels[: len(rows)]],
-        },
+    held = DecisionBatch(states[held_out.rows], torch.tensor(held_out.labels))
+    train(
+        Trainer(model, loss, optimization(config)),
+        batches,
+        context,
+        name,
+        validate=lambda: held_out_loss(model, held),
     )
+    return model.eval()
+
+
+def class_weights(labels: Tensor) -> Tensor:
+    """Weights ``(2,)`` that give each class the same share: n / (2 n_class)."""
+    counts = torch.bincount(labels, minlength=len(CHOICES)).clamp(min=1)
+    return len(labels) / (len(CHOICES) * counts)
+
+
+def with_score(ballots: Ballots, training: Examples) -> Tensor:
+    """[IMG0] with the best retrieval score beside it, standardised: ``(n, 1, llm_dim + 1)``."""
+    known = ballots.nearest[training.rows]
+    score = (ballots.nearest - known.mean()) / known.std(correction=0).clamp(min=1e-6)
+    return torch.cat([ballots.states[:, 0], score[:, None]], dim=-1)[:, None]
+
+
+def judge(
+    context: StageContext,
+    ballots: Ballots,
+    training: Examples,
+    held_out: Examples,
+    model: DecisionModel,
+    others: Mapping[str, Sequence[int]],
+) -> dict[str, float]:
+    """Score the model and its rivals on the held-out prompts, with plots and intervals."""
+    truth = held_out.labels
+    retrieve = model.probabilities(ballots.states[held_out.rows])[:, RETRIEVE].tolist()
+    nearest = ballots.nearest.tolist()
+    threshold = best_threshold(training.labels, [nearest[i] for i in training.rows])
+    predicted = {
+        "model": apply_threshold(retrieve, 0.5),
+        **others,
+        "majority": [majority(training.labels)] * len(truth),
+        "always_generate": [GENERATE] * len(truth),
+        "always_retrieve": [RETRIEVE] * len(truth),
+        "score_threshold": apply_threshold([nearest[i] for i in held_out.rows], threshold),
+    }
+    metrics = decision_scores(truth, predicted["model"])
+    intervals = bootstrap_macro_f1(truth, predicted)
+    for name, said in predicted.items():
+        prefix = "" if name == "model" else f"{name}_"
+        metrics[f"{prefix}macro_f1"] = decision_scores(truth, said)["macro_f1"]
+        metrics[f"{prefix}macro_f1_low"], metrics[f"{prefix}macro_f1_high"] = intervals[name]
+    sweep, reliability = threshold_sweep(truth, retrieve), calibration(truth, retrieve)
+    voters = human_agreement(ballots.votes)
+    metrics |= {
+        "score_threshold": threshold,
+        "average_precision": average_precision(truth, retrieve),
+        "sweep_best_macro_f1": max(point.macro_f1 for point in sweep),
+        "calibration_error": reliability.error,
+        "brier": reliability.brier,
+        "voter_macro_f1": voters["macro_f1"],
+        "voter_agreement": voters["pairwise"],
+    }
+    points = [asdict(p) for p in sweep]
+    write_json(
+        context.out / "judgement.json",
+        {"macro_f1_95": intervals, "sweep": points, "calibration": asdict(reliability)},
+    )
+    _confusion(context, metrics)
+    _curves(context, metrics, points, reliability.bins)
+    return metrics
+
+
+def _examples(labels: Sequence[int | None], start: int, stop: int) -> Examples:
+    rows = [i for i in range(start, stop) if labels[i] is not None]
+    return Examples(rows, [int(labels[i] or 0) for i in rows])
 
 
 def _confusion(context: StageContext, metrics: dict[str, float]) -> None:
@@ -280,3 +222,26 @@ def _confusion(context: StageContext, metrics: dict[str, float]) -> None:
     axes.set_ylabel("label of the votes")
     axes.set_title(f"macro F1 {metrics['macro_f1']:.2f}")
     context.log.figure("confusion_matrix", figure)
+
+
+def _curves(
+    context: StageContext,
+    metrics: Mapping[str, float],
+    sweep: Sequence[Mapping[str, float]],
+    bins: Sequence[tuple[float, float, int]],
+) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    left.step([p["recall"] for p in sweep], [p["precision"] for p in sweep], where="post")
+    left.set(xlabel="recall of retrieve", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.05))
+    left.set_title(f"average precision {metrics['average_precision']:.2f}")
+    middle.plot([p["threshold"] for p in sweep], [p["macro_f1"] for p in sweep])
+    middle.axvline(0.5, color="grey", linewidth=1)
+    middle.set(xlabel="retrieve from this probability on", ylabel="macro F1", xlim=(0, 1))
+    right.plot([0.5, 1], [0.5, 1], color="grey", linewidth=1)
+    right.scatter([c for c, _, _ in bins], [a for _, a, _ in bins], [8 + 2 * n for *_, n in bins])
+    right.set(xlabel="confidence", ylabel="accuracy", ylim=(0, 1.05))
+    right.set_title(f"calibration error {metrics['calibration_error']:.2f}")
+    context.log.figure("thresholds_and_calibration", figure)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from data import schemas
 from data.artifacts import Artifact
 from data.shards import lists, matrix, read_table, shard_names, write_shard
 from gill.retrieval import RetrievalMaps
+from gill.search import EXACT_UP_TO, Index
 from tasks.clip_features import FEATURES
 from tasks.config import IndexConfig
 from tasks.stage import StageContext
@@ -55,26 +55,23 @@ def run(context: StageContext) -> dict[str, float]:
     return {"pictures": float(count), "dim": float(vectors.shape[1])}
 
 
-@dataclass(frozen=True)
-class Index:
-    """Keys and unit vectors ``(n, d)`` of the pictures that can be retrieved."""
+def load(artifact: Artifact) -> Index:
+    """Read an index artifact; one that will be searched by codes is kept in half precision."""
+    return read_index(artifact.file(EMBEDDINGS))
 
-    keys: list[str]
-    vectors: Tensor
 
-    @classmethod
-    def load(cls, artifact: Artifact) -> Index:
-        """Read an index artifact."""
-        folder: Path = artifact.file(EMBEDDINGS)
-        keys: list[str] = []
-        parts = []
-        for name in shard_names(folder):
-            table = read_table(folder / name, kind="embeddings")
-            keys += table.column("key").to_pylist()
-            parts.append(torch.from_numpy(np.array(matrix(table, "embedding"))))
-        return cls(keys, torch.cat(parts))
-
-    def nearest(self, queries: Tensor, count: int = 1) -> tuple[list[list[str]], Tensor]:
-        """Keys and scores ``(queries, count)`` of the nearest pictures, exactly."""
-        scores, rows = (queries @ self.vectors.T).topk(min(count, len(self.keys)), dim=-1)
-        return [[self.keys[i] for i in row] for row in rows.tolist()], scores
+def read_index(folder: Path) -> Index:
+    """Read a folder of embedding shards."""
+    names = shard_names(folder)
+    rows = sum(pq.read_metadata(folder / name).num_rows for name in names)
+    dtype = torch.float32 if rows <= EXACT_UP_TO else torch.float16
+    keys: list[str] = []
+    vectors = torch.empty(0)
+    for name in names:
+        table = read_table(folder / name, kind="embeddings")
+        part = torch.from_numpy(np.array(matrix(table, "embedding")))
+        if not keys:
+            vectors = torch.empty(rows, part.shape[1], dtype=dtype)
+        vectors[len(keys) : len(keys) + len(part)] = part
+        keys += table.column("key").to_pylist()
+    return Index(keys, vectors)

@@ -266,6 +266,10 @@ class Execution:
                 "git": tracking.git_revision(),
                 "mlflow_run_id": run_id,
                 "resumed": resumed,
+                "parts": {
+                    name: getattr(self.parts, name).model_dump(mode="json")
+                    for name in self.stage.parts
+                },
             },
         )
 
@@ -423,6 +427,19 @@ class PipelineRun:
                 failed = future.state.result(raise_on_failure=False)
         return failed
 
+    def described(self) -> dict[str, Any]:
+        """What happened to each stage, as plain values."""
+        return {
+            name: {
+                "status": r.status,
+                "seconds": round(r.seconds, 2),
+                "fingerprint": r.artifact.fingerprint,
+                "mlflow_run_id": r.mlflow_run_id,
+                "metrics": r.metrics,
+            }
+            for name, r in self.results.items()
+        }
+
     def _sum_up(self, failed: BaseException | None) -> None:
         seconds = time.monotonic() - self._started
         summary = {
@@ -434,16 +451,7 @@ class PipelineRun:
             "seconds": round(seconds, 2),
             "mlflow_url": run_link(self.mlflow_run_id),
             "prefect_url": self.tags["prefect_url"],
-            "stages": {
-                name: {
-                    "status": r.status,
-                    "seconds": round(r.seconds, 2),
-                    "fingerprint": r.artifact.fingerprint,
-                    "mlflow_run_id": r.mlflow_run_id,
-                    "metrics": r.metrics,
-                }
-                for name, r in self.results.items()
-            },
+            "stages": self.described(),
         }
         write_json(var_folder() / "last_run.json", summary)
         headline = {

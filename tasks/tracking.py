@@ -47,6 +47,12 @@ class StageLog(Protocol):
     def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
         """A table; PIL pictures in it are shown."""
 
+    def document(self, name: str, text: str) -> None:
+        """A text file, such as ``report.html``."""
+
+    def note(self, text: str) -> None:
+        """A line for the log."""
+
     def progress(self, done: int, total: int, unit: str, resumed: int = 0) -> None:
         """How far a long piece of work is; ``resumed`` of it was done by an earlier process."""
 
@@ -93,6 +99,13 @@ class ConsoleLog:
         """See ``StageLog``."""
         self.tables[name] = columns
 
+    def document(self, name: str, text: str) -> None:
+        """See ``StageLog``."""
+
+    def note(self, text: str) -> None:
+        """See ``StageLog``."""
+        logger.info(text)
+
     def progress(self, done: int, total: int, unit: str, resumed: int = 0) -> None:
         """See ``StageLog``."""
         if line := self._eta.line(done, total, unit, resumed):
@@ -130,6 +143,14 @@ class MlflowStageLog(ConsoleLog):
             for key, values in columns.items()
         }
         client().log_table(self.run_id, pd.DataFrame(shown), f"{name}.json")
+
+    def document(self, name: str, text: str) -> None:
+        """See ``StageLog``."""
+        client().log_text(self.run_id, text, name)
+
+    def note(self, text: str) -> None:
+        """See ``StageLog``."""
+        self._logger.info(text)
 
     def progress(self, done: int, total: int, unit: str, resumed: int = 0) -> None:
         """See ``StageLog``."""
@@ -255,6 +276,48 @@ def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
     from mlflow.entities import RunTag
 
     client().log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+
+def stages_of(run_id: str) -> dict[str, str]:
+    """Fingerprints by stage of a pipeline's run, or the one of a stage's run.
+
+    Raises:
+        LookupError: there is no such run, or it finished no stage.
+    """
+    run = _run(run_id)
+    runs = [run]
+    if "stage" not in run.data.tags:
+        query = f"tags.`mlflow.parentRunId` = '{run_id}'"
+        runs = list(client().search_runs([run.info.experiment_id], query))
+    found = {
+        str(r.data.tags["stage"]): str(r.data.tags["fingerprint"])
+        for r in runs
+        if r.info.status == "FINISHED" and "stage" in r.data.tags
+    }
+    if not found:
+        raise LookupError(f"the MLflow run {run_id!r} finished no stage of the pipeline")
+    return found
+
+
+def params_of(run_id: str, prefix: str) -> dict[str, str]:
+    """Parameters of a run whose names begin with ``prefix.``, without it.
+
+    Raises:
+        LookupError: there is no such run.
+    """
+    params = _run(run_id).data.params
+    return {
+        k.removeprefix(f"{prefix}."): v for k, v in params.items() if k.startswith(f"{prefix}.")
+    }
+
+
+def _run(run_id: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client().get_run(run_id)
+    except MlflowException as error:
+        raise LookupError(f"there is no MLflow run {run_id!r} at {tracking_uri()}") from error
 
 
 def log_artifacts_as_datasets(run_id: str, artifacts: Sequence[Artifact], context: str) -> None:

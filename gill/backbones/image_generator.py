@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from gill.backbones.packages import packaged
@@ -273,10 +274,38 @@ def load_embedded(folder: Path) -> ImageGenerator:
 
 def load_pretrained(name: str, device: torch.device) -> ImageGenerator:
     """Load any text-to-image pipeline from a folder or the Hugging Face hub."""
+    return ImageGenerator(_pipeline(name, device), name)
+
+
+class TextToImage:
+    """Any diffusers text-to-image pipeline as it is, from text: a rival, not a part of GILL."""
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.name, self.pipeline = name, _pipeline(name, device)
+        self.pipeline.set_progress_bar_config(disable=True)
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], guidance_scale: float, steps: int
+    ) -> list[Image.Image]:
+        """One picture for each prompt and seed."""
+        pictures: list[Image.Image] = []
+        for prompt, seed in zip(prompts, seeds, strict=True):
+            result = self.pipeline(
+                prompt,
+                generator=torch.Generator().manual_seed(seed),
+                guidance_scale=guidance_scale,
+                num_inference_steps=steps,
+            )
+            pictures += result.images
+        return pictures
+
+
+def _pipeline(name: str, device: torch.device) -> Any:
     from diffusers import AutoPipelineForText2Image
 
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     pipeline = AutoPipelineForText2Image.from_pretrained(
         name, torch_dtype=dtype, safety_checker=None, use_safetensors=True
     )
-    return ImageGenerator(pipeline.to(device), name)
+    return pipeline.to(device)

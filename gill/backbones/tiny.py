@@ -62,6 +62,27 @@ def language_model(seed: int = 0) -> LanguageModel:
         return LanguageModel(OPTForCausalLM(config), words, "tiny OPT")
 
 
+def llama_model(tied: bool, seed: int = 1) -> LanguageModel:
+    """A 2-layer Llama of width 32: rotary positions, shared keys, an output layer tied or not."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    words = tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=tied,
+        attn_implementation="eager",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return LanguageModel(LlamaForCausalLM(config), words, "tiny Llama")
+
+
 def vision_encoder(seed: int = 0) -> VisionEncoder:
     """A 2-layer open_clip ViT of width 32 on 32 pixels, with a 1-layer text tower."""
     import open_clip

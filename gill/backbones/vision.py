@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,13 @@ class VisionEncoder(nn.Module):
         """Where the weights are."""
         return self.mean.device
 
+    @property
+    def feature_name(self) -> str:
+        """What to call its features in the names of metrics, such as ``vit_l_14``."""
+        if self.name == "embedded":
+            return "efficientnet"
+        return re.sub(r"\W+", "_", self.name.lower())
+
     def train(self, mode: bool = True) -> VisionEncoder:
         """Stay in evaluation mode: the encoder is frozen."""
         return super().train(False)
@@ -80,6 +88,18 @@ class VisionEncoder(nn.Module):
         tokens = visual.transformer(visual._embeds(pixels))
         feature, _ = visual._pool(tokens)
         return torch.as_tensor(feature)
+
+    @torch.no_grad()
+    def stages(self, pixels: Tensor) -> list[Tensor]:
+        """Maps ``(n, channels, h, w)`` after each stage or block, for a perceptual distance."""
+        visual, pixels = self.model.visual, pixels.to(self.device)
+        if hasattr(visual, "trunk"):
+            maps: list[Tensor] = visual.trunk.forward_intermediates(pixels, intermediates_only=True)
+            return maps
+        found: list[Tensor] = visual.forward_intermediates(pixels, intermediates_only=True)[
+            "image_intermediates"
+        ]
+        return found
 
     @torch.no_grad()
     def project(self, pooled: Tensor) -> Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy import linalg
 from torch import Tensor
 
@@ -28,3 +31,17 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 def paired_similarity(a: Tensor, b: Tensor) -> Tensor:
     """Cosine ``(n,)`` of rows of unit vectors."""
     return torch.as_tensor((a * b).sum(-1))
+
+
+def perceptual_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """Distance ``(n,)`` of pictures, from maps ``(n, channels, h, w)`` of some layers of a network.
+
+    LPIPS without its learnt weights (Zhang et al. 2018, eq. 1 with w = 1): maps are made unit
+    vectors over the channels; squared differences are summed over channels, averaged over places
+    and summed over layers. It is called LPIPS only with that network and its weights.
+    """
+    total = torch.zeros(len(a[0]))
+    for x, y in zip(a, b, strict=True):
+        difference = F.normalize(x.float(), dim=1) - F.normalize(y.float(), dim=1)
+        total = total + difference.square().sum(1).mean((1, 2)).cpu()
+    return total

@@ -1,0 +1,102 @@
+"""Sweeps of the paper: the kind of mapper and the number of [IMG] tokens, over several seeds.
+
+python -m flows.ablation --recipe tiny --kinds gill linear --tokens 1 2 --seeds 2
+
+Every point is a run of the pipeline, so stages that a setting does not touch are reused, and a
+sweep that was stopped goes on where it was. The table and the plots go to MLflow and to
+``var/ablation``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow
+
+from flows.pipeline import gill, reachable_server
+from flows.recipes import RECIPES, resolve
+
+KINDS = ("gill", "linear", "mlp", "encoder")
+TOKENS = (1, 2, 4, 8)
+# The sweeps look at pictures. The evaluation also needs some decision model: the cheapest.
+CHEAP = {
+    "mapper.baselines": (),
+    "evaluate.suites": ("generation",),
+    "decision.train_prompts": 48,
+    "decision.validation_prompts": 24,
+    "decision.votes": 3,
+    "decision.margin": 0.0,
+    "decision.steps": 50,
+}
+
+
+@flow(name="ablation", persist_result=False)
+def ablation(
+    recipe: str = "embedded",
+    kinds: Sequence[str] = KINDS,
+    tokens: Sequence[int] = TOKENS,
+    seeds: int = 3,
+    adapters_too: bool = False,
+    overrides: dict[str, Any] | None = None,
+) -> None:
+    """Run both sweeps and compare.
+
+    Args:
+        recipe: embedded, tiny or opt-6.7b.
+        kinds: of mapper, with the recipe's number of [IMG] tokens.
+        tokens: numbers of [IMG] tokens, with the recipe's kind of mapper.
+        seeds: of the mapper and of the generated pictures.
+        adapters_too: give the adapters the seed as well, which trains them for each seed.
+        overrides: flat, for every run.
+    """
+    from tasks import comparison
+
+    base = {**CHEAP, **(overrides or {})}
+    resolve(recipe, base)  # refuse wrong keys before the first run
+    sweeps = [("mapper.kind", value) for value in kinds]
+    sweeps += [("adapters.num_img_tokens", value) for value in tokens]
+    points = []
+    for key, value in sweeps:
+        runs, ids = [], []
+        for seed in range(seeds):
+            stages = gill(recipe, {**base, key: value, **_seeds(recipe, base, seed, adapters_too)})
+            runs.append(comparison.headline({n: s["metrics"] for n, s in stages.items()}))
+            ids.append(stages["evaluate"]["mlflow_run_id"])
+        points.append(comparison.Point(key, value, runs, ids))
+    given = {"recipe": recipe, "seeds": seeds, "adapters_too": adapters_too, "overrides": base}
+    comparison.record(points, given)
+    print(comparison.as_table(points))
+
+
+def _seeds(recipe: str, base: dict[str, Any], seed: int, adapters_too: bool) -> dict[str, int]:
+    """Seed 0 leaves the recipe's own, so that its artifacts are reused."""
+    config = resolve(recipe, base)
+    found = {
+        "mapper.seed": config.mapper.seed + seed,
+        "evaluate.seed": config.evaluate.seed + seed,
+    }
+    return {**found, "adapters.seed": config.adapters.seed + seed} if adapters_too else found
+
+
+def main() -> None:
+    """Run the sweeps in this process."""
+    parser = argparse.ArgumentParser(prog="python -m flows.ablation", description=__doc__)
+    parser.add_argument("--recipe", default="tiny", help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument("--kinds", nargs="*", default=KINDS)
+    parser.add_argument("--tokens", nargs="*", type=int, default=TOKENS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--adapters-too", action="store_true")
+    parser.add_argument("--overrides", type=json.loads, default={}, help='JSON: {"key": value}')
+    given = parser.parse_args()
+    with reachable_server():
+        ablation(
+            given.recipe, given.kinds, given.tokens, given.seeds, given.adapters_too,
+            given.overrides,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

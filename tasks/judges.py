@@ -1,0 +1,85 @@
+"""What judges pictures: standard networks where a recipe gives weights, the scorer's otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gill.backbones.judges import Distance, Features, load_inception, load_lpips
+from gill.backbones.vision import VisionEncoder
+from gill.evaluation.pictures import frechet_distance, paired_similarity, perceptual_distance
+from tasks.config import JudgesConfig, RuntimeConfig, VisionConfig
+from tasks.frozen import device_of, load_vision
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Measures of made pictures against true ones, beside the scorer's own.
+
+    Attributes:
+        stand_in: the scorer, whose layers make the perceptual distance that is not LPIPS, or None.
+        inception, lpips, clip: the standard networks that there are.
+    """
+
+    stand_in: VisionEncoder | None
+    inception: Features | None
+    lpips: Distance | None
+    clip: VisionEncoder | None
+
+    @classmethod
+    def load(cls, config: JudgesConfig, scorer: VisionEncoder, runtime: RuntimeConfig) -> Judges:
+        """Load what a recipe names; ``clip`` is ``model/pretraining`` of open_clip."""
+        device = device_of(runtime)
+        name, _, pretrained = config.clip.partition("/")
+        return cls(
+            stand_in=scorer if config.perceptual else None,
+            inception=load_inception(config.fid, device) if config.fid else None,
+            lpips=load_lpips(config.lpips, device) if config.lpips else None,
+            clip=load_vision(VisionConfig(name=name, pretrained=pretrained), runtime)
+            if config.clip
+            else None,
+        )
+
+    def any(self) -> bool:
+        """Whether there is a judge at all."""
+        return any((self.stand_in, self.inception, self.lpips, self.clip))
+
+    def pairs(self, made: Tensor, true: Tensor) -> dict[str, Tensor]:
+        """A value ``(n,)`` for each picture, of pictures ``(n, 3, s, s)`` in [0, 1]."""
+        found: dict[str, list[Tensor]] = {}
+        for a, b in zip(made.split(_BATCH), true.split(_BATCH), strict=True):
+            if (eye := self.stand_in) is not None:
+                maps = eye.stages(eye.prepare_tensor(a)), eye.stages(eye.prepare_tensor(b))
+                name = f"perceptual_{eye.feature_name}_distance"
+                found.setdefault(name, []).append(perceptual_distance(*maps))
+            if self.lpips is not None:
+                found.setdefault("lpips", []).append(self.lpips(a, b))
+            if (clip := self.clip) is not None:
+                seen = [clip.project(clip.pooled(clip.prepare_tensor(x))).cpu() for x in (a, b)]
+                found.setdefault("clip_similarity", []).append(paired_similarity(*seen))
+        return {name: torch.cat(parts) for name, parts in found.items()}
+
+    def sets(self, made: Tensor, true: Tensor) -> dict[str, float]:
+        """Distances between the two sets."""
+        if self.inception is None:
+            return {}
+        a, b = (torch.cat([self.inception(p) for p in x.split(_BATCH)]) for x in (made, true))
+        return {"fid": frechet_distance(a, b)}
+
+
+def as_pixels(pictures: Sequence[Image.Image], size: int) -> Tensor:
+    """Pictures ``(n, 3, size, size)`` in [0, 1]: the middle square of each, resized."""
+    squares = []
+    for picture in pictures:
+        edge = min(picture.size)
+        left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
+        square = picture.convert("RGB").crop((left, top, left + edge, top + edge))
+        squares.append(np.asarray(square.resize((size, size), Image.Resampling.BICUBIC)))
+    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
