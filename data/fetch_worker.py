@@ -22,6 +22,7 @@ from typing import Any
 import cv2
 import uvloop
 
+from data.duplicates import SETTLED
 from data.image_shards import OpenShard, Row, failed_rows
 from data.pictures import PictureError, PictureRules, process
 from data.store import Store, StoreError
@@ -48,7 +49,8 @@ class Worker:
             waits: dict[str, float] = {}
             if job["passes"]:
                 for row, reason, detail, retry_at in failed_rows(self.store, job["name"]):
-                    if row.source and (job["mode"] == "all" or reason in TRANSIENT):
+                    again = job["mode"] == "all" and row.source and reason not in SETTLED
+                    if again or reason in TRANSIENT:
                         groups[row.origin].append(row)
                         waits[row.origin] = retry_at
                     else:

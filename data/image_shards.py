@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +54,11 @@ class OpenShard:
 
     Args:
         passes: how many passes over failures this shard will have had, 0 for the first fetch.
+        in_order: the rows come in the order in which they are to be written.
     """
 
-    def __init__(self, store: Store, name: str, passes: int) -> None:
-        self.store, self.name, self.passes = store, name, passes
+    def __init__(self, store: Store, name: str, passes: int = 0, in_order: bool = False) -> None:
+        self.store, self.name, self.passes, self.in_order = store, name, passes, in_order
         folder = Path(store.path(IMAGES)) if store.local else Path(tempfile.gettempdir())
         folder.mkdir(parents=True, exist_ok=True)
         self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 closed in finish or close
@@ -109,8 +110,9 @@ class OpenShard:
         """
         images, failures = f"{IMAGES}/{self.name}.parquet", f"{FAILURES}/{self.name}.parquet"
         before = self._before(images) if self.passes else schemas.IMAGES.empty_table()
-        self._good.sort(key=lambda g: g[0].key)
-        self._failed.sort(key=lambda f: f["key"])
+        if not self.in_order:
+            self._good.sort(key=lambda g: g[0].key)
+            self._failed.sort(key=lambda f: f["key"])
         table = pa.Table.from_pylist(self._failed, schema=schemas.FAILURES)
         self.store.write(images, lambda handle: self._write_images(handle, before))
         self.store.write(failures, lambda h: pq.write_table(table, h, compression="zstd"))
@@ -139,21 +141,11 @@ class OpenShard:
             return pq.read_table(handle)
 
     def _write_images(self, handle: IO[bytes], before: pa.Table) -> None:
-        with pq.ParquetWriter(
-            handle,
-            schemas.IMAGES,
-            compression=COMPRESSION,
-            use_dictionary=["source"],  # pictures do not repeat, and hashing them is not free
-            write_page_checksum=True,
-        ) as writer:
-            if len(before):
-                parts = [before, *self._tables()]
-                writer.write_table(
-                    pa.concat_tables(parts).sort_by("key"), row_group_size=_GROUP_ROWS
-                )
-                return
-            for table in self._tables():
-                writer.write_table(table)
+        if len(before):
+            joined = pa.concat_tables([before, *self._tables()]).sort_by("key")
+            write_images(handle, joined.to_batches(max_chunksize=_GROUP_ROWS))
+        else:
+            write_images(handle, self._tables())
 
     def _tables(self) -> Iterator[pa.Table]:
         self._spool.flush()
@@ -176,6 +168,19 @@ class OpenShard:
                 rows, size = [], 0
         if rows:
             yield pa.Table.from_pylist(rows, schema=schemas.IMAGES)
+
+
+def write_images(handle: IO[bytes], parts: Iterable[pa.Table | pa.RecordBatch]) -> None:
+    """Write an image shard, one row group for each part."""
+    with pq.ParquetWriter(
+        handle,
+        schemas.IMAGES,
+        compression=COMPRESSION,
+        use_dictionary=["source"],  # pictures do not repeat, and hashing them is not free
+        write_page_checksum=True,
+    ) as writer:
+        for part in parts:
+            writer.write(part)
 
 
 def failed_rows(store: Store, name: str) -> list[tuple[Row, str, str, float]]:

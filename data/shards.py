@@ -7,6 +7,7 @@ order, so a training example is a row of several folders and no join table is ne
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,12 +75,13 @@ def matrix(table: pa.Table, column: str) -> npt.NDArray[np.generic]:
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0)
     values = array.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(table), -1)
+    return values.reshape(len(table), table.schema.field(column).type.list_size)
 
 
 def lists(values: npt.NDArray[np.generic], dtype: npt.DTypeLike) -> pa.FixedSizeListArray:
     """An array ``(rows, ...)`` as a fixed-size-list column."""
-    flat = np.ascontiguousarray(values.reshape(len(values), -1), dtype=dtype)
+    width = math.prod(values.shape[1:])
+    flat = np.ascontiguousarray(values.reshape(len(values), width), dtype=dtype)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol
+from typing import IO, Any, ClassVar, Protocol
 
 import fsspec
 import pyarrow.parquet as pq
@@ -62,6 +62,10 @@ class Rejected:
 class Source(Protocol):
     """A stream of pairs by split, with an identity that changes when its contents do."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether its pictures are addresses that must be fetched."""
+
     def identity(self) -> str:
         """Hash of what the source holds; part of the download stage's fingerprint."""
 
@@ -83,6 +87,7 @@ class EmbeddedPack:
 
     limit: int | None = None
     folder: Path = PACK
+    remote: ClassVar[bool] = False
 
     def identity(self) -> str:
         """Digest of the pack and the limit."""
@@ -141,6 +146,7 @@ class _Files:
 
     paths: Mapping[str, str]
     limit: int | None = None
+    remote: ClassVar[bool] = False
 
     def identity(self) -> str:
         """Digest of the files: of their contents where they are local, else of what is known."""
@@ -161,9 +167,10 @@ class _Files:
             SourceError: there are none.
         """
         pattern = _sliced(self.paths[split])[0]
-        found = sorted(f.full_name for f in fsspec.open_files(pattern, mode="rb"))
-        missing = [f for f in found if "://" not in f and not Path(f).exists()]
-        if not found or missing:
+        system, inner = fsspec.core.url_to_fs(pattern)
+        found = sorted(system.unstrip_protocol(f) for f in system.glob(inner))
+        found = [f.removeprefix("file://") for f in found]
+        if not found:
             raise SourceError(f"the split {split!r} has no file {pattern}; mend download.paths")
         return found
 
@@ -188,6 +195,8 @@ class CaptionedUrls(_Files):
     Lines end at a newline and nowhere else, quotes mean nothing, and the address follows the last
     tab, so that every caption is kept word for word.
     """
+
+    remote: ClassVar[bool] = True
 
     def _rows(self, split: str) -> Iterator[Pair | Rejected]:
         for key, place, line, reason in _lines(self.files(split), split):
@@ -298,6 +307,11 @@ class HuggingFaceDataset:
     splits_of: Mapping[str, str]
     revision: str = "main"
     limit: int | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether the data set holds addresses only."""
+        return "url" in self.columns
 
     def identity(self) -> str:
         """Digest of the files of a folder, or of the hub name and the commit."""

@@ -33,7 +33,7 @@ def run(context: StageContext) -> dict[str, float]:
     def convert(path: Path) -> pa.Table:
         table = read_table(path, ["key", "image"], "images")
         images = table.column("image").to_pylist()
-        parts = []
+        parts = [np.empty((0, encoder.pooled_dim), np.float32)]
         with ThreadPoolExecutor(2) as pool:
             for start in range(0, len(images), config.batch_size):
                 chunk = images[start : start + config.batch_size]

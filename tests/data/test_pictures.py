@@ -112,7 +112,8 @@ def test_exif_turns_the_picture_upright(orientation, form):
 @pytest.mark.parametrize(
     ("data", "kind"),
     [(b"<!DOCTYPE html><p>gone", "html"), (b" \n<HTML>", "html"), (b"", "empty"),
-     (b"  \n", "empty"), (b"<?xml version='1.0'?><svg xmlns='x'/>", "svg"), (b"<svg/>", "svg"), (b"{}", "json"),
+     (b"  \n", "empty"), (b"<?xml version='1.0'?><svg xmlns='x'/>", "svg"), (b"<svg/>", "svg"),
+     (b"{}", "json"),
      (b"\x00\x00\x01\x00\x01\x00", "ico"), (b"not found", "text"), (b"%PDF-1.4", "pdf"),
      (b"<error/>", "xml"), (b"\x00\x01\x02", "unknown"), (b"\x1f\x8b\x08", "gzip")],
 )  # fmt: skip
