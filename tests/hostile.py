@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import socket
 import ssl
 import threading
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
+
+HOSTS = [f"127.0.0.{i}" for i in range(1, 9)] + ["127.1.2.3"]
 
 
 def picture(width=96, height=64, mode="RGB", seed=0):
@@ -35,7 +38,7 @@ def response(body=b"", status=200, headers=(), length=None):
 class Server:
     """Answers by path. A value is bytes, or a coroutine function of the writer.
 
-    The server listens on every loopback address, so 127.0.0.2 is another host.
+    The server listens on several loopback addresses, so 127.0.0.2 is another host.
     """
 
     pages: dict = field(default_factory=dict)
@@ -78,6 +81,18 @@ class Server:
             writer.close()
 
 
+def listening():
+    """Sockets on one free port of several loopback addresses."""
+    sockets, port = [], 0
+    for host in HOSTS:
+        one = socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind((host, port))
+        port = one.getsockname()[1]
+        sockets.append(one)
+    return sockets
+
+
 @contextmanager
 def serving(authority):
     """A running ``Server`` whose certificate is of ``authority``."""
@@ -88,14 +103,14 @@ def serving(authority):
         ends.append(stop)
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
-        plain = await asyncio.start_server(served.answer, "0.0.0.0", 0)
-        secure = await asyncio.start_server(served.answer, "0.0.0.0", 0, ssl=context)
-        served.port = plain.sockets[0].getsockname()[1]
-        served.tls_port = secure.sockets[0].getsockname()[1]
+        plain, secure = listening(), listening()
+        servers = [await asyncio.start_server(served.answer, sock=s) for s in plain]
+        servers += [await asyncio.start_server(served.answer, sock=s, ssl=context) for s in secure]
+        served.port, served.tls_port = plain[0].getsockname()[1], secure[0].getsockname()[1]
         ready.set()
         await stop.wait()
-        plain.close()
-        secure.close()
+        for one in servers:
+            one.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
