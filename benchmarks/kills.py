@@ -32,6 +32,7 @@ OUTCOME = {
     "huge": "too_large", "loop": "too_many_redirects", "inside": "blocked_address",
 }  # fmt: skip
 SHARD = 500
+WHOM = ("pipeline", "worker", "all")
 
 
 def start(overrides: dict[str, Any]) -> subprocess.Popen[bytes]:
@@ -67,6 +68,8 @@ def main() -> None:
     asked = kinds(given.urls, mixed=True)
     shards = -(-given.urls // SHARD)
     targets = sorted(moments.sample(range(1, shards - 2), given.kills))
+    victims = [WHOM[i % len(WHOM)] for i in range(given.kills)]
+    moments.shuffle(victims)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name, weather(Path(name)) as (ports, _):
         source = Path(name) / "list.tsv"
@@ -86,7 +89,7 @@ def main() -> None:
             if process.poll() is not None:
                 raise RuntimeError("the pipeline ended before all kills; ask for more addresses")
             if len(done) < given.kills and finished_shards() >= targets[len(done)]:
-                whom = moments.choice(["pipeline", "worker", "all"])
+                whom = victims[len(done)]
                 print(f"after {finished_shards()} shards: SIGKILL to {whom}", flush=True)
                 kill(process, whom)
                 done.append(whom)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import tempfile
 import time
 from collections import Counter
@@ -126,6 +127,7 @@ class OpenShard:
             "bytes_fetched": self._bytes,
             "seconds": round(time.monotonic() - self._began, 3),
             "finished": time.time(),
+            "made_by": f"{platform.node()}/{os.getppid()}",  # the process that has the workers
         }
         self.store.write_json(f"{STATS}/{self.name}.json", stats)
         self.close()

@@ -11,6 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from data.fetch import FetchSettings
+from data.pictures import PictureRules
+from data.sources import CaptionedUrls
+from data.web import WebLimits
+
 HOSTS = [f"127.0.0.{i}" for i in range(1, 9)] + ["127.1.2.3"]
 
 
@@ -125,3 +130,22 @@ def serving(authority):
     finally:
         loop.call_soon_threadsafe(ends[0].set)
         thread.join(10)
+
+
+def limits(**changes):
+    """Web limits for the loopback server."""
+    settings = {"contact": "test@example.org", "deadline": 20.0, "robots": False, "per_host": 64}
+    return WebLimits(**{**settings, "allowed": ("127.0.0.0/24",), **changes})
+
+
+def settings(store, **changes):
+    """How the tests fetch: ten rows a shard, small pictures."""
+    given = {"web": limits(), "pictures": PictureRules("crop", 48), "shard_size": 10}
+    return FetchSettings(str(store), **{**given, "processes": 2, **changes})
+
+
+def listed(tmp_path, rows, name="list.tsv"):
+    """A list of (caption, address) as a source."""
+    path = tmp_path / name
+    path.write_text("".join(f"{caption}\t{url}\n" for caption, url in rows))
+    return CaptionedUrls({"train": str(path)})

@@ -14,33 +14,16 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from hostile import encoded, picture, response
+from hostile import encoded, limits, listed, picture, response, settings
 from PIL import Image
 
-from data.fetch import FetchSettings, IdentityError, WorkerError, fill, prepare
+from data.fetch import IdentityError, WorkerError, fill, prepare
 from data.pictures import PictureRules
 from data.sources import CaptionedUrls
 from data.store import StoreError
-from data.web import WebLimits
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(120)
-
-
-def limits(**changes):
-    settings = {"contact": "test@example.org", "deadline": 20.0, "robots": False, "per_host": 64}
-    return WebLimits(**{**settings, "allowed": ("127.0.0.0/24",), **changes})
-
-
-def settings(store, **changes):
-    given = {"web": limits(), "pictures": PictureRules("crop", 48), "shard_size": 10}
-    return FetchSettings(str(store), **{**given, "processes": 2, **changes})
-
-
-def listed(tmp_path, rows, name="list.tsv"):
-    path = tmp_path / name
-    path.write_text("".join(f"{caption}\t{url}\n" for caption, url in rows))
-    return CaptionedUrls({"train": str(path)})
 
 
 def run(source, given):

@@ -3,7 +3,11 @@
 import io
 import json
 import logging
+import os
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +25,7 @@ from tasks.registry import stage_named
 from tasks.stage import Execution, StageContext, fingerprint
 from tasks.tracking import ConsoleLog
 
+ROOT = Path(__file__).parents[2]
 WEB = {
     "source": "cc3m", "contact": "test@example.org", "robots": False, "shard_size": 10,
     "resize": "crop", "size": 48, "per_host": 64, "processes": 1,
@@ -261,3 +266,32 @@ def test_a_shard_without_pictures_passes_through_the_next_stages(tmp_path):
     values = lists(np.empty((0, 4, 3)), np.float16)
     table = pa.table([pa.array([], pa.string()), values], schema=schemas.features(12))
     assert matrix(table, "feature").shape == (0, 12)
+
+
+@pytest.mark.timeout(500)
+def test_two_ray_workers_take_a_slice_each(server, tmp_path, var):
+    pytest.importorskip("prefect_ray")
+    pages = [response(encoded(picture(seed=i))) for i in range(40)]
+    pairs = [(f"{i}", server.url(f"{i}", page)) for i, page in enumerate(pages)]
+    config = {**WEB, "paths": listed(tmp_path, pairs), "limit": None}
+    overrides = {f"download.{k}": v for k, v in config.items()}
+    overrides |= {"download.runner": "ray", "download.shards_per_task": 2}
+    command = [sys.executable, "-m", "flows.pipeline", "--recipe", "tiny", "--stage", "download",
+               "--overrides", json.dumps(overrides)]  # fmt: skip
+    environment = {
+        **os.environ,
+        "GILL_VAR": str(var),
+        "PREFECT_API_URL": "",
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    (out,) = [p for p in (var / "store/download").iterdir() if p.is_dir()]
+    assert len(rows(out)) == 40
+    stats = [json.loads(p.read_text()) for p in sorted((out / "stats").iterdir())]
+    makers = [s["made_by"] for s in stats]
+    assert makers[0] == makers[1]
+    assert makers[2] == makers[3]
+    assert len(set(makers)) == 2
