@@ -81,16 +81,20 @@ def features(dim: int) -> pa.Schema:
     return _named("features", [("key", pa.string()), ("feature", pa.list_(pa.float16(), dim))])
 
 
-def text_targets(tokens: int, dim: int) -> pa.Schema:
-    """Text-encoder outputs, row-major ``tokens x dim``, and the caption's own token count."""
-    schema = _named(
-        "text_targets",
-        [
-            ("key", pa.string()),
-            ("num_tokens", pa.int32()),
-            ("target", pa.list_(pa.float16(), tokens * dim)),
-        ],
-    )
+def text_targets(tokens: int, dim: int, block: int = 0) -> pa.Schema:
+    """Text-encoder outputs, row-major ``tokens x dim``, and the caption's own token count.
+
+    Args:
+        block: 0 for half precision; otherwise 8-bit codes with a scale for each ``block`` values,
+            see ``data.quantised``.
+    """
+    fields = [("key", pa.string()), ("num_tokens", pa.int32())]
+    if block:
+        fields.append(("target", pa.list_(pa.int8(), tokens * dim)))
+        fields.append(("target_scale", pa.list_(pa.float16(), tokens * dim // block)))
+    else:
+        fields.append(("target", pa.list_(pa.float16(), tokens * dim)))
+    schema = _named("text_targets", fields)
     return schema.with_metadata({**schema.metadata, "gill.shape": f"{tokens},{dim}"})
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from data import schemas
+from data.quantised import block_of, quantise
 from data.shards import lists, read_table
 from tasks.config import TextTargetsConfig
 from tasks.download import IMAGES
@@ -19,10 +20,12 @@ TARGETS = "targets"
 
 
 def run(context: StageContext) -> dict[str, float]:
-    """Write ``targets/<shard>``: tokens x width in half precision, and the token count."""
+    """Write ``targets/<shard>``: tokens x width in 16 or 8 bits, and the token count."""
     config: TextTargetsConfig = context.config
     generator = load_generator(context.parts.generator, context.runtime)
-    schema = schemas.text_targets(generator.num_tokens, generator.dim)
+    block = block_of(generator.dim) if config.form == "int8" else 0
+    schema = schemas.text_targets(generator.num_tokens, generator.dim, block)
+    empty = np.empty((0, generator.num_tokens, generator.dim), np.float32)
     cut = 0
 
     def convert(path: Path) -> pa.Table:
@@ -35,8 +38,13 @@ def run(context: StageContext) -> dict[str, float]:
             generator.encode_text(captions[i : i + config.batch_size]).float().cpu().numpy()
             for i in range(0, len(captions), config.batch_size)
         ]
-        values = lists(np.concatenate(parts), np.float16)
-        columns = [table.column("key"), pa.array(counts, pa.int32()), values]
+        values = np.concatenate([empty, *parts])
+        columns = [table.column("key"), pa.array(counts, pa.int32())]
+        if block:
+            codes, scales = quantise(values, block)
+            columns += [lists(codes, np.int8), lists(scales, np.float16)]
+        else:
+            columns.append(lists(values, np.float16))
         return pa.table(columns, schema=schema)
 
     folder = context.inputs["download"].file(IMAGES)
