@@ -37,19 +37,19 @@ def shard_names(folder: Path, split: str | None = None) -> list[str]:
 def write_shard(path: Path, table: pa.Table) -> None:
     """Write a shard so that no reader ever sees a part of it, also after a crash.
 
-    Pictures and 8-bit codes are left as they are, for zstd gains nothing on them; the rest is zstd.
-    Vectors have no dictionary: looking for repeated numbers costs more than writing them.
+    Pictures and text targets are left as they are, the rest is zstd (docs/download.md has the
+    figures). Vectors have no dictionary: looking for repeated numbers costs more than writing them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     vectors = [f.name for f in table.schema if pa.types.is_fixed_size_list(f.type)]
-    plain = {"image", *(n for n in vectors if f"{n}_scale" in vectors)}
+    plain = {"image", *(f.name for f in table.schema if pa.types.is_fixed_size_binary(f.type))}
     with part.open("wb") as handle:
         pq.write_table(
             table,
             handle,
             compression={n: "none" if n in plain else "zstd" for n in table.column_names},
-            use_dictionary=[n for n in table.column_names if n not in {"image", *vectors}],
+            use_dictionary=[n for n in table.column_names if n not in {*plain, *vectors}],
             write_page_checksum=True,
         )
         handle.flush()
@@ -97,12 +97,33 @@ def lists(values: npt.NDArray[np.generic], dtype: npt.DTypeLike) -> pa.FixedSize
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
 
 
+def as_bytes(values: npt.NDArray[np.generic]) -> pa.FixedSizeBinaryArray:
+    """An array ``(rows, ...)`` as a column of as many bytes: half precision or 8-bit codes."""
+    rows = np.ascontiguousarray(values).reshape(len(values), math.prod(values.shape[1:]))
+    width = rows.shape[1] * rows.itemsize
+    return pa.Array.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows)])
+
+
+def _from_bytes(table: pa.Table, column: str) -> npt.NDArray[np.generic]:
+    """Codes where the column has a scale beside it, else half precision; no copy of one chunk."""
+    array = table.column(column).combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    dtype = np.dtype(np.int8 if f"{column}_scale" in table.column_names else np.float16)
+    width = array.type.byte_width
+    data = np.frombuffer(array.buffers()[1] or b"", np.uint8)
+    rows = data[array.offset * width :][: len(array) * width]
+    return rows.view(dtype).reshape(len(array), width // dtype.itemsize)
+
+
 def _columns(table: pa.Table) -> Columns:
     out: Columns = {}
     for name in table.column_names:
         kind = table.schema.field(name).type
         if pa.types.is_fixed_size_list(kind):
             out[name] = matrix(table, name)
+        elif pa.types.is_fixed_size_binary(kind):
+            out[name] = _from_bytes(table, name)
         elif pa.types.is_string(kind) or pa.types.is_binary(kind):
             out[name] = table.column(name).to_pylist()
         else:
@@ -126,8 +147,8 @@ def restored(columns: Columns) -> Columns:
     scales = {name for name in columns if name.endswith("_scale")}
     out = {name: value for name, value in columns.items() if name not in scales}
     for name in scales:
-        codes = name.removesuffix("_scale")
-        out[codes] = restore(np.asarray(columns[codes]), np.asarray(columns[name]))
+        coded = name.removesuffix("_scale")
+        out[coded] = restore(np.asarray(columns[coded]), np.asarray(columns[name]))
     return out
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from data import schemas
 from data.quantised import block_of, quantise
-from data.shards import lists, read_table
+from data.shards import as_bytes, lists, read_table
 from tasks.config import TextTargetsConfig
 from tasks.download import IMAGES
 from tasks.frozen import load_generator
@@ -42,9 +42,9 @@ def run(context: StageContext) -> dict[str, float]:
         columns = [table.column("key"), pa.array(counts, pa.int32())]
         if block:
             codes, scales = quantise(values, block)
-            columns += [lists(codes, np.int8), lists(scales, np.float16)]
+            columns += [as_bytes(codes), lists(scales, np.float16)]
         else:
-            columns.append(lists(values, np.float16))
+            columns.append(as_bytes(values.astype(np.float16)))
         return pa.table(columns, schema=schema)
 
     folder = context.inputs["download"].file(IMAGES)
