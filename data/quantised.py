@@ -7,6 +7,8 @@ steps to the others; a scale for each 64 values confines them to their block, at
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,17 +27,19 @@ def quantise(values: Floats, block: int) -> tuple[npt.NDArray[np.int8], npt.NDAr
     A value is ``code * scale`` with an error of at most half a scale, which is the block's largest
     magnitude over 127 (rounded to half precision).
     """
-    blocks = np.asarray(values, np.float32).reshape(len(values), -1, block)
+    size = math.prod(values.shape[1:])
+    blocks = np.asarray(values, np.float32).reshape(len(values), size // block, block)
     scales = (np.abs(blocks).max(-1) / 127).astype(np.float16)
     safe = np.where(scales == 0, np.float32(1), scales.astype(np.float32))
     codes = np.clip(np.rint(blocks / safe[..., None]), -127, 127).astype(np.int8)
-    return codes.reshape(len(values), -1), scales
+    return codes.reshape(len(values), size), scales
 
 
 def restore(
     codes: npt.NDArray[np.int8], scales: npt.NDArray[np.float16]
 ) -> npt.NDArray[np.float16]:
     """Values ``(n, size)`` of codes ``(n, size)`` and scales ``(n, blocks)``."""
-    blocks = codes.reshape(*scales.shape, -1)
+    rows, count = scales.shape
+    blocks = codes.reshape(rows, count, codes.shape[1] // count)
     values = blocks * scales.astype(np.float32)[..., None]
     return values.astype(np.float16).reshape(codes.shape)

@@ -33,7 +33,7 @@ def neutral(default: Any, **constraints: Any) -> Any:
 class RuntimeConfig(Frozen):
     """Where and how stages run. Nothing here bears on results."""
 
-    device: str = "auto"
+    device: str = "auto"  # or cpu, cuda:1, ...; stages that go by shard use all of cuda:0,cuda:1
     threads: int = 0  # 0 leaves PyTorch's choice
     minimum_free_bytes: int = 1 << 30
 
