@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 VERSION = 1
+_NEWER = {"images": 2, "text_targets": 2}  # versions that are not the first
 _META = "gill.schema"
 
 
@@ -12,8 +13,13 @@ class SchemaError(ValueError):
     """A shard holds another kind or version of data than the reader expects."""
 
 
+def versioned(name: str) -> str:
+    """The ``name/version`` that shards of this name carry."""
+    return f"{name}/{_NEWER.get(name, VERSION)}"
+
+
 def _named(name: str, fields: list[tuple[str, pa.DataType]]) -> pa.Schema:
-    return pa.schema(fields, metadata={_META: f"{name}/{VERSION}"})
+    return pa.schema(fields, metadata={_META: versioned(name)})
 
 
 IMAGES = _named(
@@ -26,7 +32,46 @@ IMAGES = _named(
         ("image", pa.binary()),
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("original_width", pa.int32()),
+        ("original_height", pa.int32()),
+        ("sha256", pa.string()),  # of the bytes as they came
+    ],
+)
+
+# What became no picture, with all that is needed to try it again.
+FAILURES = _named(
+    "failures",
+    [
+        ("key", pa.string()),
+        ("caption", pa.string()),
+        ("origin", pa.string()),
+        ("source", pa.string()),  # empty for a row that the source could not read
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("retry_at", pa.float64()),  # seconds since 1970, 0 for any time
+    ],
+)
+
+# Rows of one list whose address stands in an earlier row: they go to the shard of that row.
+REPEATS = _named(
+    "repeats",
+    [
+        ("row", pa.int64()),
+        ("first", pa.int64()),
+        ("key", pa.string()),
+        ("caption", pa.string()),
+        ("origin", pa.string()),
+        ("source", pa.string()),
+    ],
+)
+
+DUPLICATES = _named(
+    "duplicates",
+    [
+        ("key", pa.string()),
+        ("first", pa.string()),  # the key of the picture that it repeats
         ("sha256", pa.string()),
+        ("kind", pa.string()),  # url, content or placeholder
     ],
 )
 
@@ -36,16 +81,20 @@ def features(dim: int) -> pa.Schema:
     return _named("features", [("key", pa.string()), ("feature", pa.list_(pa.float16(), dim))])
 
 
-def text_targets(tokens: int, dim: int) -> pa.Schema:
-    """Text-encoder outputs, row-major ``tokens x dim``, and the caption's own token count."""
-    schema = _named(
-        "text_targets",
-        [
-            ("key", pa.string()),
-            ("num_tokens", pa.int32()),
-            ("target", pa.list_(pa.float16(), tokens * dim)),
-        ],
-    )
+def text_targets(tokens: int, dim: int, block: int = 0) -> pa.Schema:
+    """Text-encoder outputs, row-major ``tokens x dim``, and the caption's own token count.
+
+    Args:
+        block: 0 for half precision; otherwise 8-bit codes with a scale for each ``block`` values,
+            see ``data.quantised``.
+    """
+    # As bytes: Parquet stores an int8 in four of them, and reads lists of numbers ten times slower.
+    size = tokens * dim
+    fields = [("key", pa.string()), ("num_tokens", pa.int32())]
+    fields.append(("target", pa.binary(size if block else 2 * size)))
+    if block:
+        fields.append(("target_scale", pa.list_(pa.float16(), size // block)))
+    schema = _named("text_targets", fields)
     return schema.with_metadata({**schema.metadata, "gill.shape": f"{tokens},{dim}"})
 
 
@@ -83,7 +132,7 @@ def shape_of(schema: pa.Schema) -> tuple[int, int]:
 
 def check(found: pa.Schema, name: str, where: str) -> None:
     """Raise ``SchemaError`` unless a shard holds ``name`` in this version."""
-    if name_of(found) != f"{name}/{VERSION}":
+    if name_of(found) != versioned(name):
         raise SchemaError(
-            f"{where} holds {name_of(found)}, not {name}/{VERSION}; delete it and run its stage"
+            f"{where} holds {name_of(found)}, not {versioned(name)}; delete it and run its stage"
         )

@@ -7,8 +7,10 @@ order, so a training example is a row of several folders and no join table is ne
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data import schemas
+from data.quantised import restore
 
 Columns = dict[str, npt.NDArray[np.generic] | list[str]]
 
@@ -34,13 +37,21 @@ def shard_names(folder: Path, split: str | None = None) -> list[str]:
 def write_shard(path: Path, table: pa.Table) -> None:
     """Write a shard so that no reader ever sees a part of it, also after a crash.
 
-    The image column is left as it is (pictures are compressed already), the rest is zstd.
+    Pictures and text targets are left as they are, the rest is zstd (docs/download.md has the
+    figures). Vectors have no dictionary: looking for repeated numbers costs more than writing them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    compression = {n: "none" if n == "image" else "zstd" for n in table.column_names}
+    vectors = [f.name for f in table.schema if pa.types.is_fixed_size_list(f.type)]
+    plain = {"image", *(f.name for f in table.schema if pa.types.is_fixed_size_binary(f.type))}
     with part.open("wb") as handle:
-        pq.write_table(table, handle, compression=compression)
+        pq.write_table(
+            table,
+            handle,
+            compression={n: "none" if n in plain else "zstd" for n in table.column_names},
+            use_dictionary=[n for n in table.column_names if n not in {*plain, *vectors}],
+            write_page_checksum=True,
+        )
         handle.flush()
         os.fsync(handle.fileno())
     part.replace(path)
@@ -57,7 +68,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None, kind: str = "")
         schemas.SchemaError: it holds something else.
     """
     try:
-        table = pq.read_table(path, columns=list(columns) if columns else None)
+        table = pq.read_table(
+            path, columns=list(columns) if columns else None, page_checksum_verification=True
+        )
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise ShardError(
             f"cannot read the shard {path}: {error}. Delete it and run the stage "
@@ -74,13 +87,33 @@ def matrix(table: pa.Table, column: str) -> npt.NDArray[np.generic]:
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0)
     values = array.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(table), -1)
+    return values.reshape(len(table), table.schema.field(column).type.list_size)
 
 
 def lists(values: npt.NDArray[np.generic], dtype: npt.DTypeLike) -> pa.FixedSizeListArray:
     """An array ``(rows, ...)`` as a fixed-size-list column."""
-    flat = np.ascontiguousarray(values.reshape(len(values), -1), dtype=dtype)
+    width = math.prod(values.shape[1:])
+    flat = np.ascontiguousarray(values.reshape(len(values), width), dtype=dtype)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
+
+
+def as_bytes(values: npt.NDArray[np.generic]) -> pa.FixedSizeBinaryArray:
+    """An array ``(rows, ...)`` as a column of as many bytes: half precision or 8-bit codes."""
+    rows = np.ascontiguousarray(values).reshape(len(values), math.prod(values.shape[1:]))
+    width = rows.shape[1] * rows.itemsize
+    return pa.Array.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows)])
+
+
+def _from_bytes(table: pa.Table, column: str) -> npt.NDArray[np.generic]:
+    """Codes where the column has a scale beside it, else half precision; no copy of one chunk."""
+    array = table.column(column).combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    dtype = np.dtype(np.int8 if f"{column}_scale" in table.column_names else np.float16)
+    width = array.type.byte_width
+    data = np.frombuffer(array.buffers()[1] or b"", np.uint8)
+    rows = data[array.offset * width :][: len(array) * width]
+    return rows.view(dtype).reshape(len(array), width // dtype.itemsize)
 
 
 def _columns(table: pa.Table) -> Columns:
@@ -89,10 +122,33 @@ def _columns(table: pa.Table) -> Columns:
         kind = table.schema.field(name).type
         if pa.types.is_fixed_size_list(kind):
             out[name] = matrix(table, name)
+        elif pa.types.is_fixed_size_binary(kind):
+            out[name] = _from_bytes(table, name)
         elif pa.types.is_string(kind) or pa.types.is_binary(kind):
             out[name] = table.column(name).to_pylist()
         else:
             out[name] = table.column(name).to_numpy()
+    return out
+
+
+def _with_scales(path: Path, columns: Sequence[str]) -> list[str]:
+    """Columns, and the scales of those that are in 8 bits."""
+    if not columns:
+        return []
+    try:
+        present = set(pq.read_schema(path).names)
+    except (OSError, pa.ArrowInvalid):
+        return list(columns)  # reading it says what is wrong
+    return [*columns, *(f"{n}_scale" for n in columns if f"{n}_scale" in present)]
+
+
+def restored(columns: Columns) -> Columns:
+    """Columns with 8-bit values as half precision."""
+    scales = {name for name in columns if name.endswith("_scale")}
+    out = {name: value for name, value in columns.items() if name not in scales}
+    for name in scales:
+        coded = name.removesuffix("_scale")
+        out[coded] = restore(np.asarray(columns[coded]), np.asarray(columns[name]))
     return out
 
 
@@ -132,8 +188,25 @@ class AlignedShards:
         folder = next(iter(self.folders))
         return [pq.read_metadata(folder / name).num_rows for name in self.names()]
 
-    def read(self, name: str) -> Columns:
+    def check(self) -> None:
+        """Compare the keys of all folders, shard by shard, before anything depends on them.
+
+        Raises:
+            ShardError: a shard is missing, unreadable or not aligned; names it and the remedy.
+        """
+        keys_only = AlignedShards({folder: [] for folder in self.folders}, self.split)
+        for name in self.names():
+            keys_only.read(name)
+            for folder, columns in self.folders.items():
+                odd = set(columns) - set(pq.read_schema(folder / name).names)
+                if odd:
+                    raise ShardError(f"{folder / name} has no column {sorted(odd)}")
+
+    def read(self, name: str, raw: bool = False) -> Columns:
         """The wanted columns of one shard.
+
+        Args:
+            raw: leave 8-bit columns as they are stored, each with its ``<name>_scale``.
 
         Raises:
             ShardError: the keys of two folders differ.
@@ -141,7 +214,7 @@ class AlignedShards:
         joined: Columns = {}
         keys: list[str] | None = None
         for folder, columns in self.folders.items():
-            table = read_table(folder / name, ["key", *columns])
+            table = read_table(folder / name, ["key", *_with_scales(folder / name, columns)])
             found = table.column("key").to_pylist()
             if keys is not None and found != keys:
                 row = next(
@@ -154,7 +227,7 @@ class AlignedShards:
                 )
             keys = found
             joined |= _columns(table)
-        return joined
+        return joined if raw else restored(joined)
 
     def all(self) -> Columns:
         """Every row of the split in order: for the small held-out splits only."""
@@ -187,7 +260,12 @@ class ShuffledBatches:
     Each epoch permutes the shards, reads ``buffer_shards`` at a time, permutes the rows of that
     buffer and cuts batches from it. Within windows of ``sort_window`` batches the rows are sorted
     by length, so that a batch is padded little. The position is the number of batches before, so a
-    run resumes at exactly the next batch after reading one buffer.
+    run resumes at exactly the next batch after reading one buffer. The next buffer is read while
+    the present one is used.
+
+    Ranks share each batch: rank ``r`` of ``n`` has every n-th row from the r-th on, so together
+    they see what one process alone would see, whatever their number, also after a resumption with
+    another number of them.
 
     Attributes:
         length: maps the rows of a buffer to their lengths; without it nothing is sorted.
@@ -201,6 +279,15 @@ class ShuffledBatches:
     buffer_shards: int = 8
     sort_window: int = 8
     length: Callable[[Columns], Sequence[int]] | None = None
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.ranks or self.batch_size % self.ranks:
+            raise ValueError(
+                f"rank {self.rank} of {self.ranks} with batches of {self.batch_size}: the batch "
+                "size must be a multiple of the number of ranks"
+            )
 
     def _buffers(self, epoch: int) -> list[tuple[list[int], int]]:
         rows = self.shards.rows()
@@ -221,19 +308,35 @@ class ShuffledBatches:
         The number of batches of an epoch depends on how its shards are grouped, so a position is
         found by walking the plan; that reads footers only.
         """
-        names = self.shards.names()
+        self.shards.check()
+        with ThreadPoolExecutor(1, "shards") as reader:
+            plan = self._plan(start)
+            ahead = reader.submit(self._load, *next(plan))
+            while True:
+                epoch, number, position, buffer, count = ahead.result()
+                ahead = reader.submit(self._load, *next(plan))
+                for rows in self._cut(buffer, epoch, number, count):
+                    if position >= start:
+                        shared = rows[: len(rows) // self.ranks * self.ranks]
+                        yield restored(take(buffer, shared[self.rank :: self.ranks]))
+                    position += 1
+
+    def _plan(self, start: int) -> Iterator[tuple[int, int, int, list[int], int]]:
+        """Epoch, number, first position, shards and batches of each buffer from ``start`` on."""
         epoch, position = 0, 0
         while True:
             for number, (group, count) in enumerate(self._buffers(epoch)):
-                if position + count <= start:
-                    position += count
-                    continue
-                buffer = concatenate([self.shards.read(names[i]) for i in group])
-                for rows in self._cut(buffer, epoch, number, count):
-                    if position >= start:
-                        yield take(buffer, rows)
-                    position += 1
+                if position + count > start:
+                    yield epoch, number, position, group, count
+                position += count
             epoch += 1
+
+    def _load(
+        self, epoch: int, number: int, position: int, group: list[int], count: int
+    ) -> tuple[int, int, int, Columns, int]:
+        names = self.shards.names()
+        buffer = concatenate([self.shards.read(names[i], raw=True) for i in group])
+        return epoch, number, position, buffer, count
 
     def _cut(
         self, buffer: Columns, epoch: int, number: int, count: int

@@ -17,6 +17,7 @@ from tasks.config import (
     MapperConfig,
     PartsConfig,
     RuntimeConfig,
+    TextTargetsConfig,
     VisionConfig,
 )
 
@@ -140,6 +141,19 @@ def opt_6_7b() -> PipelineConfig:
                 name="stable-diffusion-v1-5/stable-diffusion-v1-5", steps=50, guidance_scale=7.5
             ),
         ),
+        download=DownloadConfig(
+            source="webdataset",  # docs/download.md: the publisher's links are a third dead
+            paths={
+                "train": "hf://datasets/pixparse/cc3m-wds/cc3m-train-*.tar",
+                "validation": "hf://datasets/pixparse/cc3m-wds/cc3m-validation-*.tar[:6000]",
+                "test": "hf://datasets/pixparse/cc3m-wds/cc3m-validation-*.tar[6000:]",
+            },
+            shard_size=1000,
+            resize="crop",
+            size=256,
+            placeholders="drop",
+        ),
+        text_targets=TextTargetsConfig(form="int8"),
         adapters=AdaptersConfig(),
         mapper=MapperConfig(),
         decision=DecisionConfig(rare_classes="as_is"),  # as in the released code

@@ -205,7 +205,7 @@ def _encode(encode: Callable[[list[str]], Tensor], texts: list[str]) -> Tensor:
 
 def _pictures(pairs: list[Pair]) -> Iterator[Image.Image]:
     for pair in pairs:
-        with Image.open(io.BytesIO(pair.image)) as image:
+        with Image.open(io.BytesIO(pair.image or b"")) as image:
             yield image.convert("RGB")
 
 

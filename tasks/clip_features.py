@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,8 @@ from data.shards import lists, read_table
 from gill.backbones.vision import VisionEncoder
 from tasks.config import ClipFeaturesConfig
 from tasks.download import IMAGES
-from tasks.frozen import load_vision
-from tasks.shardwise import map_shards
+from tasks.frozen import load_vision, on_each_device
+from tasks.shardwise import ahead, map_shards
 from tasks.stage import StageContext
 
 FEATURES = "features"
@@ -27,24 +29,27 @@ FEATURES = "features"
 def run(context: StageContext) -> dict[str, float]:
     """Write ``features/<shard>`` with the keys of the image shard in the same order."""
     config: ClipFeaturesConfig = context.config
-    encoder = load_vision(context.parts.vision, context.runtime)
-    schema = schemas.features(encoder.pooled_dim)
+    runtimes = on_each_device(context.runtime)
+    encoders = [load_vision(context.parts.vision, runtime) for runtime in runtimes]
+    dim = encoders[0].pooled_dim
+    schema = schemas.features(dim)
+    with ThreadPoolExecutor(os.cpu_count(), "decode") as pool:
 
-    def convert(path: Path) -> pa.Table:
-        table = read_table(path, ["key", "image"], "images")
-        images = table.column("image").to_pylist()
-        parts = []
-        with ThreadPoolExecutor(2) as pool:
-            for start in range(0, len(images), config.batch_size):
-                chunk = images[start : start + config.batch_size]
-                pixels = torch.stack(list(pool.map(lambda b: _pixels(encoder, b), chunk)))
-                parts.append(encoder.pooled(pixels).float().cpu().numpy())
-        values = lists(np.concatenate(parts), np.float16)
-        return pa.table([table.column("key"), values], schema=schema)
+        def convert(encoder: VisionEncoder, path: Path) -> pa.Table:
+            table = read_table(path, ["key", "image"], "images")
+            images = table.column("image").to_pylist()
+            size = config.batch_size
+            chunks = [images[start : start + size] for start in range(0, len(images), size)]
+            parts = [np.empty((0, dim), np.float32)]
+            for pixels in ahead(pool, partial(_pixels, encoder), chunks):
+                parts.append(encoder.pooled(torch.stack(pixels)).float().cpu().numpy())
+            values = lists(np.concatenate(parts), np.float16)
+            return pa.table([table.column("key"), values], schema=schema)
 
-    folder = context.inputs["download"].file(IMAGES)
-    metrics = map_shards(context, folder, context.out / FEATURES, "images", convert)
-    return {**metrics, "dim": float(encoder.pooled_dim)}
+        folder = context.inputs["download"].file(IMAGES)
+        converts = [partial(convert, encoder) for encoder in encoders]
+        metrics = map_shards(context, folder, context.out / FEATURES, "images", converts)
+    return {**metrics, "dim": float(dim)}
 
 
 def _pixels(encoder: VisionEncoder, data: bytes) -> Tensor:

@@ -43,14 +43,26 @@ _LLM = ("gill.backbones.language", "gill.model", "gill.packing", "gill.tokens", 
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("download", 1, code=("data.sources",)),
+        Stage(
+            "download",
+            2,
+            code=(
+                "data.sources",
+                "data.fetch",
+                "data.fetch_worker",
+                "data.web",
+                "data.pictures",
+                "data.image_shards",
+                "data.duplicates",
+            ),
+        ),
         Stage("clip_features", 2, ("download",), ("vision",), code=("gill.backbones.vision",)),
         Stage(
             "text_targets",
-            1,
+            2,
             ("download",),
             ("generator",),
-            code=("gill.backbones.image_generator",),
+            code=("gill.backbones.image_generator", "data.quantised"),
         ),
         Stage(
             "adapters",

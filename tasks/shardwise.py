@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,43 +16,82 @@ from data.shards import shard_names, write_shard
 from gill.parallel import Ranks
 from tasks.stage import StageContext
 
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+Convert = Callable[[Path], pa.Table]
+
 
 def map_shards(
     context: StageContext,
     source: Path,
     target: Path,
     unit: str,
-    convert: Callable[[Path], pa.Table],
+    convert: Convert | Sequence[Convert],
     ranks: Ranks | None = None,
 ) -> dict[str, float]:
     """Write ``convert(shard)`` for each shard of ``source`` under the same name in ``target``.
 
     A shard that is there is whole, since shards are renamed into place; a killed stage therefore
-    goes on at the next one. Ranks take turns in the shards, and all wait until the last is written.
+    goes on at the next one. One shard is written while the next is converted. Ranks
+    take turns in the shards, and all wait until the last is written.
+
+    Args:
+        convert: one function, or one for each device: each takes the next shard when it is free.
 
     Returns:
         Rows, rows a second of this process, bytes, and the shards that were already there.
     """
     ranks = ranks or Ranks()
+    converts = [convert] if callable(convert) else list(convert)
     names = shard_names(source)
-    rows = [pq.read_metadata(source / name).num_rows for name in names]
-    total, done, fresh = sum(rows), 0, 0
-    kept = 0
-    began = time.monotonic()
-    for position, (name, count) in enumerate(zip(names, rows, strict=True)):
-        if (target / name).exists():
-            kept += 1
-        elif position % ranks.size == ranks.rank:
-            write_shard(target / name, convert(source / name))
-            fresh += count
-        done += count
-        speed = fresh / max(1e-9, time.monotonic() - began)
-        context.log.metrics({"rows_per_second": speed, "rows_done": done}, position)
-        context.log.progress(done, total, unit, resumed=done - fresh)
+    rows = {name: pq.read_metadata(source / name).num_rows for name in names}
+    there = {name for name in names if (target / name).exists()}
+    todo = [n for n in names[ranks.rank :: ranks.size] if n not in there]
+    total, done = sum(rows.values()), sum(rows[n] for n in names if n not in set(todo))
+    resumed, began = done, time.monotonic()
+    free: SimpleQueue[Convert] = SimpleQueue()
+    for one in converts:
+        free.put(one)
+
+    def make(name: str) -> str:
+        mine = free.get()
+        try:
+            table = mine(source / name)
+        finally:
+            free.put(mine)
+        write_shard(target / name, table)
+        return name
+
+    # One thread more than there are devices: it writes while all of them work.
+    with ThreadPoolExecutor(len(converts) + 1, "shards") as pool:
+        futures = [pool.submit(make, name) for name in todo]
+        try:
+            for position, future in enumerate(as_completed(futures)):
+                done += rows[future.result()]
+                speed = (done - resumed) / max(1e-9, time.monotonic() - began)
+                context.log.metrics({"rows_per_second": speed, "rows_done": done}, position)
+                context.log.progress(done, total, unit, resumed=resumed)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     ranks.barrier()
     return {
         "rows": float(total),
-        "rows_per_second": fresh / max(1e-9, time.monotonic() - began),
+        "rows_per_second": (done - resumed) / max(1e-9, time.monotonic() - began),
         "bytes": float(sum((target / name).stat().st_size for name in names)),
-        "shards_resumed": float(kept),
+        "shards_resumed": float(len(there)),
     }
+
+
+def ahead(
+    pool: Executor, load: Callable[[Item], Made], chunks: Sequence[Sequence[Item]]
+) -> Iterator[list[Made]]:
+    """``load`` of every item of each chunk, made while the chunk before is used."""
+    waiting: list[Future[Made]] = []
+    for chunk in chunks:
+        following = [pool.submit(load, item) for item in chunk]
+        if waiting:
+            yield [future.result() for future in waiting]
+        waiting = following
+    if waiting:
+        yield [future.result() for future in waiting]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from data import schemas
-from data.shards import lists, read_table
+from data.quantised import block_of, quantise
+from data.shards import as_bytes, lists, read_table
+from gill.backbones.image_generator import ImageGenerator
 from tasks.config import TextTargetsConfig
 from tasks.download import IMAGES
-from tasks.frozen import load_generator
+from tasks.frozen import load_generator, on_each_device
 from tasks.shardwise import map_shards
 from tasks.stage import StageContext
 
@@ -19,31 +22,41 @@ TARGETS = "targets"
 
 
 def run(context: StageContext) -> dict[str, float]:
-    """Write ``targets/<shard>``: tokens x width in half precision, and the token count."""
+    """Write ``targets/<shard>``: tokens x width in 16 or 8 bits, and the token count."""
     config: TextTargetsConfig = context.config
-    generator = load_generator(context.parts.generator, context.runtime)
-    schema = schemas.text_targets(generator.num_tokens, generator.dim)
-    cut = 0
+    runtimes = on_each_device(context.runtime)
+    generators = [load_generator(context.parts.generator, runtime) for runtime in runtimes]
+    tokens, dim = generators[0].num_tokens, generators[0].dim
+    block = block_of(dim) if config.form == "int8" else 0
+    schema = schemas.text_targets(tokens, dim, block)
 
-    def convert(path: Path) -> pa.Table:
-        nonlocal cut
+    def convert(generator: ImageGenerator, path: Path) -> pa.Table:
         table = read_table(path, ["key", "caption"], "images")
         captions = table.column("caption").to_pylist()
-        counts = generator.count_tokens(captions)
-        cut += sum(count > generator.text_tokens for count in counts)
-        parts = [
-            generator.encode_text(captions[i : i + config.batch_size]).float().cpu().numpy()
-            for i in range(0, len(captions), config.batch_size)
-        ]
-        values = lists(np.concatenate(parts), np.float16)
-        columns = [table.column("key"), pa.array(counts, pa.int32()), values]
+        parts = [np.empty((0, tokens, dim), np.float32)]
+        for start in range(0, len(captions), config.batch_size):
+            chunk = captions[start : start + config.batch_size]
+            parts.append(generator.encode_text(chunk).float().cpu().numpy())
+        values = np.concatenate(parts)
+        counts = generator.count_tokens(captions) if captions else []
+        columns = [table.column("key"), pa.array(counts, pa.int32())]
+        if block:
+            codes, scales = quantise(values, block)
+            columns += [as_bytes(codes), lists(scales, np.float16)]
+        else:
+            columns.append(as_bytes(values.astype(np.float16)))
         return pa.table(columns, schema=schema)
 
     folder = context.inputs["download"].file(IMAGES)
-    metrics = map_shards(context, folder, context.out / TARGETS, "captions", convert)
+    converts = [partial(convert, generator) for generator in generators]
+    metrics = map_shards(context, folder, context.out / TARGETS, "captions", converts)
+    lengths = [read_table(p, ["num_tokens"]).column("num_tokens").to_numpy()
+               for p in sorted((context.out / TARGETS).glob("*.parquet"))]  # fmt: skip
     return {
         **metrics,
-        "tokens": float(generator.num_tokens),
-        "dim": float(generator.dim),
-        "captions_cut": float(cut),
+        "tokens": float(tokens),
+        "dim": float(dim),
+        "captions_cut": float(
+            sum((length > generators[0].text_tokens).sum() for length in lengths)
+        ),
     }

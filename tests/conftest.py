@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
+from hostile import Server, serving
 
 # Before torch, Prefect and MLflow are imported: quiet, and no spinning threads beside each other.
 os.environ |= {
@@ -37,3 +39,16 @@ def prefect_server() -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=180):
         yield
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    """A certificate authority of the test's own."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def server(authority: trustme.CA) -> Iterator[Server]:
+    """A real HTTP server on loopback that answers as the test says."""
+    with serving(authority) as served:
+        yield served
