@@ -150,6 +150,7 @@ class Trainer:
             lr=config.learning_rate,
             betas=config.betas,
             weight_decay=config.weight_decay,
+            fused=True,
         )
         self.step = 0
         self._check_every = check_every or (1 if self.device.type == "cpu" else 16)

@@ -44,7 +44,7 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage("download", 1, code=("data.sources",)),
-        Stage("clip_features", 1, ("download",), ("vision",), code=("gill.backbones.vision",)),
+        Stage("clip_features", 2, ("download",), ("vision",), code=("gill.backbones.vision",)),
         Stage(
             "text_targets",
             1,
@@ -54,7 +54,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "adapters",
-            1,
+            2,
             ("download", "clip_features"),
             ("language",),
             model="gill-adapters",
@@ -63,7 +63,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "mapper",
-            1,
+            2,
             ("text_targets", "adapters"),
             model="gill-mapper",
             code=(*_TRAIN, "gill.mapper", "gill.losses"),
@@ -72,7 +72,7 @@ STAGES: dict[str, Stage] = {
         Stage("index", 1, ("clip_features", "adapters"), code=("gill.retrieval",)),
         Stage(
             "decision",
-            1,
+            2,
             ("download", "clip_features", "adapters", "mapper", "index"),
             ("vision", "generator"),
             model="gill-decision",
