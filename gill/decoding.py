@@ -141,7 +141,7 @@ def _logits(
 ) -> Tensor:
     """Logits ``(rows, vocab_size + 1)`` with [IMG0] last; what may not be chosen is ``-inf``."""
     logits = model.language.logits(hidden).float()
-    show = model.adapters.img_tokens.logits(hidden)[:, :1] + min(config.image_bias, _ALWAYS)
+    show = model.img_logits(hidden)[:, :1] + min(config.image_bias, _ALWAYS)
     full = [len(answer.states) >= config.max_images for answer in answers]
     if step < config.min_new_tokens:
         logits[:, model.language.eos_id] = -math.inf

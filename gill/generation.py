@@ -321,7 +321,7 @@ class Gill:
 
     def _log_probabilities(self, hidden: Tensor) -> Tensor:
         vocabulary = self.model.language.logits(hidden).float()
-        img = self.model.adapters.img_tokens.logits(hidden)
+        img = self.model.img_logits(hidden)
         return torch.cat([vocabulary, img], dim=-1).log_softmax(-1)
 
     def _show(

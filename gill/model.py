@@ -352,10 +352,14 @@ class GillModel:
         flat = embeddings.flatten(0, 1).index_copy(0, visual_at.to(embeddings.device), visual)
         return flat.view_as(embeddings)
 
+    def img_logits(self, hidden: Tensor) -> Tensor:
+        """Logits of the [IMG] tokens ``(..., r)``, capped as the model caps those of its words."""
+        return self.language.cap(self.adapters.img_tokens.logits(hidden))
+
     def _token_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        img = self.adapters.img_tokens.logits(hidden)
+        img = self.img_logits(hidden)
         if self.language.logit_cap is not None:
-            return token_loss(self.language.logits(hidden), self.language.cap(img), labels)
+            return token_loss(self.language.logits(hidden), img, labels)
         return frozen_head_loss(hidden, img, self.language.head, labels)
 
     def _caption_hidden(self, layout: CaptionLayout, features: Tensor) -> Tensor:

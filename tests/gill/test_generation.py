@@ -220,7 +220,10 @@ class Scripted(nn.Module):
         self.dim, self.tied, self.name, self.max_positions = self.vocab_size + 1, True, "script", 64
         self.embedding = nn.Embedding(self.vocab_size, self.dim)
         self.tokenizer, self.dtype, self.device = self.words, torch.float32, torch.device("cpu")
-        self.fed = []
+        self.embed_scale, self.fed = 1.0, []
+
+    def cap(self, logits):
+        return logits
 
     def tokenize(self, texts, limit):
         return [self.words(t, add_special_tokens=False)["input_ids"][:limit] for t in texts]
