@@ -99,7 +99,8 @@ def test_rare_classes_are_found_when_they_are_handled(decided, tmp_path, handlin
     context = type(context)(
         config, context.parts, context.runtime, context.inputs, tmp_path, context.log
     )
-    model = fit(context, states, Examples(list(range(400)), labels.tolist()), handling)
+    examples = Examples(list(range(400)), labels.tolist())
+    model = fit(context, states, examples, examples, handling)
     said = model.probabilities(states).argmax(-1)
     share = float((said == RETRIEVE).float().mean())
     assert share < 0.02 if handling == "as_is" else share > 0.1
