@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from data.contexts import Case, Cases, ContextError
+from data.shards import ShardError
 from tasks import contexts
 from tasks.answers import Answers
 from tasks.config import ContextsConfig, JudgesConfig
@@ -84,6 +85,14 @@ def test_a_killed_evaluation_keeps_what_was_drawn(evaluated, tiny_run, monkeypat
     assert lost.exists()
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p != lost} == kept
     assert again == {k: v for k, v in metrics.items() if k in again}
+
+
+def test_drawings_of_other_cases_are_noticed(evaluated, tiny_run):
+    context, _ = evaluated
+    with pytest.raises(ShardError, match="holds other cases than study_story has now"):
+        tiny_run.run(
+            "evaluate", context.out, suites=("study",), contexts=ContextsConfig(cases=3, seeds=2)
+        )
 
 
 def test_suites_need_their_files(tiny_run, tmp_path):
