@@ -8,7 +8,9 @@ every position, and an optimizer over the whole embedding matrix. Ours reads sto
 the frozen prefix without autograd, one pass for l_p, l_r and l_g, logits only where there is a
 label, and an optimizer over the trained parts. Weights are random: only time and memory count.
 
-Baseline and ours take turns in one process; the medians are compared.
+Both sides run in the same precision. Each runs in processes of its own, in turns; a turn's figure
+is the mean over its steps (for ours a whole window of the loader, whose batches are sorted by
+length; the baseline pads every batch alike), and the medians over the turns are compared.
 """
 
 from __future__ import annotations
@@ -26,16 +28,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.shards import ShuffledBatches
 from gill.backbones.language import LanguageModel
 from gill.backbones.tiny import tokenizer
 from gill.losses import generation_loss
 from gill.mapper import GillMapper, MapperSize
 from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
 from gill.specs import AdapterSpec
-from gill.training import Optimization, Trainer
+from gill.training import Optimization, Trainer, autocast
 
 PADDED = 32
 LONGEST = 24
+BASELINE_STEPS = 2
+WINDOW = ShuffledBatches.sort_window  # batches within which the loader sorts by length
 NUM_IMG, NUM_VISUAL, RETRIEVAL_DIM = 8, 4, 256
 NUM_TARGETS, TARGET_DIM = 77, 768
 
@@ -105,13 +110,12 @@ def caption_lengths(count: int, seed: int = 0) -> list[int]:
     return drawn.clamp(4, LONGEST).tolist()
 
 
-def captions(count: int, vocabulary: int, seed: int = 0) -> list[list[int]]:
-    """Random token ids of those lengths."""
+def batches(batch: int, vocabulary: int, seed: int = 0) -> list[list[list[int]]]:
+    """A window of batches of random token ids, sorted by length as the loader sorts them."""
     generator = torch.Generator().manual_seed(seed + 1)
-    return [
-        torch.randint(4, vocabulary, (n,), generator=generator).tolist()
-        for n in caption_lengths(count, seed)
-    ]
+    lengths = sorted(caption_lengths(WINDOW * batch, seed))
+    rows = [torch.randint(4, vocabulary, (n,), generator=generator).tolist() for n in lengths]
+    return [rows[i : i + batch] for i in range(0, len(rows), batch)]
 
 
 class Reference(nn.Module):
@@ -198,9 +202,9 @@ def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
     )
 
 
-def measure(side: str, shape: Shape, batch: int, repeats: int, device: torch.device) -> dict:
-    """Median seconds of a step of one side, its peak memory and its optimizer's bytes."""
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+def measure(side: str, shape: Shape, batch: int, precision: str, device: torch.device) -> dict:
+    """Mean seconds of a step of one side, its peak memory and its optimizer's bytes."""
+    dtype = getattr(torch, precision)
     torch.manual_seed(0)
     language = language_model(shape, device, dtype)
     vision_dim = shape.vision[1]
@@ -211,10 +215,11 @@ def measure(side: str, shape: Shape, batch: int, repeats: int, device: torch.dev
         parts = Reference(language, vision_dim).to(device)
         pixels = torch.randn(batch, 3, 224, 224, device=device, dtype=dtype)
         run = ReferenceRun(language, vision, parts)
-        for i in range(repeats + 1):
-            rows = captions(batch, shape.vocabulary, i)
+        window = batches(batch, shape.vocabulary)
+        for rows in window[: BASELINE_STEPS + 1]:
             began = time.perf_counter()
-            run.step(rows, pixels, targets)
+            with autocast(device, precision):
+                run.step(rows, pixels, targets)
             _synchronize(device)
             seconds.append(time.perf_counter() - began)
         return _result(seconds, optimizer_bytes(run.optimizer), device)
@@ -223,7 +228,7 @@ def measure(side: str, shape: Shape, batch: int, repeats: int, device: torch.dev
     mapper = GillMapper(language.dim, NUM_TARGETS, TARGET_DIM, MapperSize()).to(device)
     model = GillModel(language, adapters)
     features = torch.randn(batch, vision_dim, device=device)
-    settings = Optimization(steps=repeats + 1)
+    settings = Optimization(steps=WINDOW + 1, precision=precision)
     states = torch.randn(batch, NUM_IMG, language.dim, device=device)
 
     def joint(rows: list[list[int]]) -> dict[str, Tensor]:
@@ -242,8 +247,8 @@ def measure(side: str, shape: Shape, batch: int, repeats: int, device: torch.dev
     }[side]
     trainer = Trainer(trained, loss, settings, after_step=adapters.img_tokens.rescale)
     began = time.perf_counter()
-    batches = (captions(batch, shape.vocabulary, i) for i in range(repeats + 1))
-    for _ in trainer.run(batches):
+    window = batches(batch, shape.vocabulary)
+    for _ in trainer.run([window[0], *window]):
         _synchronize(device)
         seconds.append(time.perf_counter() - began)
         began = time.perf_counter()
@@ -260,7 +265,7 @@ def _result(seconds: list[float], moments: int, device: torch.device) -> dict:
         peak = torch.cuda.max_memory_allocated()
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seconds": seconds[1:], "optimizer_bytes": moments, "peak_bytes": peak}
+    return {"seconds": statistics.mean(seconds[1:]), "optimizer_bytes": moments, "peak_bytes": peak}
 
 
 def main() -> None:
@@ -268,13 +273,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="opt-125m")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=3, help="steps of a turn")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default=None)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--side", default=None, help=argparse.SUPPRESS)
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = given.precision or ("float32" if device.type == "cpu" else "bfloat16")
     if given.side:
-        found = measure(given.side, SHAPES[given.shape], given.batch, given.repeats, device)
+        found = measure(given.side, SHAPES[given.shape], given.batch, precision, device)
         print(json.dumps(found))
         return
     sides: dict[str, list[dict]] = {s: [] for s in ("baseline", "joint", "adapters", "mapper")}
@@ -282,13 +288,13 @@ def main() -> None:
         for side, found in sides.items():
             command = [sys.executable, "-m", "benchmarks.train_step", "--side", side]
             command += ["--shape", given.shape, "--batch", str(given.batch)]
-            command += ["--repeats", str(given.repeats)]
+            command += ["--precision", precision]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found.append(json.loads(done.stdout.splitlines()[-1]))
-            median = statistics.median(found[-1]["seconds"])
-            print(f"turn {turn + 1}, {side}: {given.batch / median:.2f} examples/s", flush=True)
+            speed = given.batch / found[-1]["seconds"]
+            print(f"turn {turn + 1}, {side}: {speed:.2f} examples/s", flush=True)
     rate = {
-        side: given.batch / statistics.median(s for turn in found for s in turn["seconds"])
+        side: given.batch / statistics.median(turn["seconds"] for turn in found)
         for side, found in sides.items()
     }
     # An example passes once through the adapters' step and once through the mapper's.
@@ -297,6 +303,7 @@ def main() -> None:
     line = {
         "shape": given.shape,
         "batch": given.batch,
+        "precision": precision,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "baseline_examples_per_s": round(rate["baseline"], 3),
         "joint_examples_per_s": round(rate["joint"], 3),

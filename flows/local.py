@@ -174,8 +174,7 @@ def reconcile() -> None:
     for run in client.search_runs(
         [tracking.experiment_id()], "attributes.status = 'RUNNING'", max_results=1000
     ):
-        pid = int(run.data.tags.get("pid", "0"))
-        if not psutil.pid_exists(pid):
+        if tracking.is_lost(run.data.tags.get("process", "")):
             tracking.end_run(run.info.run_id, "KILLED")
             say(f"reconcile: the MLflow run {run.info.run_name} lost its process; marked KILLED")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -72,9 +73,49 @@ class GillMapper(Mapper):
     def forward(self, x: Tensor) -> Tensor:
         """See ``Mapper``."""
         with _attention(x.device):
-            decoded = self.tfm(self.fc(x), self.query_embs.expand(len(x), -1, -1))
-        out: Tensor = self.model(decoded)
+            memory = self.tfm.encoder(self.fc(x))
+            # The queries are the same for every example until they first see the memory, so the
+            # first self-attention is computed once, on a batch of one, and then broadcast.
+            decoded = self.query_embs
+            for layer in self.tfm.decoder.layers:
+                seen = layer.norm1(decoded)
+                decoded = decoded + layer.self_attn(seen, seen, seen, need_weights=False)[0]
+                decoded = decoded + attend_to_few(
+                    layer.multihead_attn, layer.norm2(decoded), memory
+                )
+                inner = layer.activation(layer.linear1(layer.norm3(decoded)))
+                decoded = decoded + layer.linear2(inner)
+        out: Tensor = self.model(self.tfm.decoder.norm(decoded))
         return out
+
+
+def attend_to_few(attention: nn.MultiheadAttention, x: Tensor, memory: Tensor) -> Tensor:
+    """What ``attention(x, memory, memory)`` gives, cheaply where the memory is shorter than ``x``.
+
+    The query and output projections are products of a weight with every position of ``x``. Here
+    they are applied to the keys and values instead: ``(x W_q) k' = x (k W_q')'`` and
+    ``(p v) W_o = p (v W_o)``. With 8 [IMG] states and 77 queries of width 512 that takes 4.2M
+    multiplications for each example in place of 43M.
+
+    Args:
+        x: ``(n or 1, positions, dim)``; one example is broadcast over the memories.
+        memory: ``(n, few, dim)``.
+
+    Returns:
+        ``(n, positions, dim)``.
+    """
+    heads = attention.num_heads
+    query, key, value = attention.in_proj_weight.chunk(3)
+    query_bias, key_bias, value_bias = attention.in_proj_bias.chunk(3)
+    keys = F.linear(memory, key, key_bias).unflatten(-1, (heads, -1)).transpose(1, 2)
+    values = F.linear(memory, value, value_bias).unflatten(-1, (heads, -1)).transpose(1, 2)
+    keys = keys * attention.head_dim**-0.5
+    asked = keys @ query.unflatten(0, (heads, -1))  # (n, heads, few, dim)
+    offset = (keys @ query_bias.unflatten(0, (heads, -1, 1))).flatten(1)  # (n, heads * few)
+    scores = x @ asked.flatten(1, 2).transpose(1, 2) + offset[:, None]
+    shares = scores.unflatten(-1, (heads, -1)).softmax(-1).flatten(2)
+    told = values @ attention.out_proj.weight.T.unflatten(0, (heads, -1))  # (n, heads, few, dim)
+    return shares @ told.flatten(1, 2) + attention.out_proj.bias
 
 
 class LinearMapper(Mapper):

@@ -122,6 +122,7 @@ class Trainer:
             lr=config.learning_rate,
             betas=config.betas,
             weight_decay=config.weight_decay,
+            fused=True,
         )
         self.step = 0
 

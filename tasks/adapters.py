@@ -112,8 +112,8 @@ def refine(context: StageContext, adapters: Adapters, features: Path) -> None:
     settings = replace(
         optimization(config),
         steps=config.refine_steps,
-        learning_rate=1e-3,
-        weight_decay=0.1,
+        learning_rate=config.refine_learning_rate,
+        weight_decay=config.refine_weight_decay,
         warmup_steps=0,
         schedule="cosine",
         accumulate=1,

@@ -43,7 +43,7 @@ AUTOENCODER_RUN = Optimization(
     seed=1,
 )
 DENOISER_RUN = Optimization(
-    steps=5200,
+    steps=6400,
     learning_rate=6e-4,
     betas=(0.9, 0.99),
     warmup_steps=200,

@@ -151,6 +151,8 @@ class AdaptersConfig(TrainingConfig):
     # fixed: they cost no pass of the language model. The reference run has none.
     refine_steps: int = Field(0, ge=0)
     refine_batch_size: int = Field(512, ge=2)
+    refine_learning_rate: float = Field(1e-3, gt=0)
+    refine_weight_decay: float = Field(0.1, ge=0)
     refine_noise: float = Field(0.5, ge=0)  # on both inputs, relative to their deviation
     validate_every: int = neutral(200, ge=1)
     state_batch_size: int = neutral(64, ge=1)

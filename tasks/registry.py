@@ -36,7 +36,7 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage("download", 1, code=("data.sources",)),
-        Stage("clip_features", 1, ("download",), ("vision",), code=("gill.backbones.vision",)),
+        Stage("clip_features", 2, ("download",), ("vision",), code=("gill.backbones.vision",)),
         Stage(
             "text_targets",
             1,
@@ -46,7 +46,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "adapters",
-            1,
+            2,
             ("download", "clip_features"),
             ("language",),
             model="gill-adapters",
@@ -54,7 +54,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "mapper",
-            1,
+            2,
             ("text_targets", "adapters"),
             model="gill-mapper",
             code=(*_TRAIN, "gill.mapper", "gill.losses"),
@@ -62,7 +62,7 @@ STAGES: dict[str, Stage] = {
         Stage("index", 1, ("clip_features", "adapters"), code=("gill.retrieval",)),
         Stage(
             "decision",
-            2,
+            3,
             ("download", "clip_features", "adapters", "mapper", "index"),
             ("language", "vision", "generator"),
             model="gill-decision",

@@ -185,6 +185,10 @@ class Execution:
         maker = str(manifest.provenance.get("mlflow_run_id", ""))
         run_id = self._start_run({"status": "reused", "made_by_run": maker})
         tracking.log_metrics(run_id, manifest.metrics)
+        model = self.stage.model
+        if model is not None and not tracking.is_registered(model, self.fingerprint):
+            # Its maker was stopped before this, or recorded into another MLflow store.
+            self._register(artifact.path, run_id)
         tracking.end_run(run_id, "FINISHED")
         self.logger.info("reused %s (made by MLflow run %s)", self.fingerprint, maker)
         seconds = time.monotonic() - started
@@ -222,11 +226,7 @@ class Execution:
             artifact = Artifact(self.stage.name, self.fingerprint, final)
             tracking.log_metrics(run_id, {**metrics, **memory, "seconds": seconds})
             tracking.log_artifacts_as_datasets(run_id, [artifact], "output")
-            if self.stage.model is not None:
-                version = tracking.register_model(
-                    self.stage.model, final, run_id, {"fingerprint": self.fingerprint}
-                )
-                tracking.set_tags(run_id, {"model_version": f"{self.stage.model}/{version}"})
+            self._register(final, run_id)
         except BaseException:
             tracking.end_run(run_id, "FAILED")
             raise
@@ -234,6 +234,13 @@ class Execution:
             release_memory()
         tracking.end_run(run_id, "FINISHED")
         return StageResult(artifact, "ran", seconds, run_id, metrics)
+
+    def _register(self, folder: Path, run_id: str) -> None:
+        name = self.stage.model
+        if name is None:
+            return
+        version = tracking.register_model(name, folder, run_id, {"fingerprint": self.fingerprint})
+        tracking.set_tags(run_id, {"model_version": f"{name}/{version}"})
 
     def _manifest(
         self, folder: Path, metrics: dict[str, float], run_id: str, seconds: float, resumed: bool

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -209,11 +210,32 @@ def git_revision() -> str:
 
 def start_run(name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
     """Start a run and return its id."""
-    all_tags = {**tags, "git": git_revision(), "pid": str(os.getpid())}
+    all_tags = {**tags, "git": git_revision(), "process": process_mark(os.getpid())}
     if parent is not None:
         all_tags["mlflow.parentRunId"] = parent
     run = client().create_run(experiment_id(), run_name=name, tags=all_tags)
     return str(run.info.run_id)
+
+
+def process_mark(pid: int) -> str:
+    """A process by host, number and start, so that a number used again is another process."""
+    import psutil
+
+    return f"{socket.gethostname()}/{pid}/{psutil.Process(pid).create_time():.2f}"
+
+
+def is_lost(mark: str) -> bool:
+    """Whether the process of a mark was on this host and is gone."""
+    import psutil
+
+    host, _, numbers = mark.partition("/")
+    if host != socket.gethostname():
+        return False
+    pid = numbers.partition("/")[0]
+    try:
+        return process_mark(int(pid)) != mark
+    except psutil.NoSuchProcess:
+        return True
 
 
 def end_run(run_id: str, status: str) -> None:
@@ -336,6 +358,12 @@ def register_model(name: str, folder: Path, run_id: str, tags: Mapping[str, str]
         client().create_registered_model(name, description="A trained part of GILL")
     version = client().create_model_version(name, source, run_id=run_id, tags=dict(tags))
     return str(version.version)
+
+
+def is_registered(name: str, fingerprint: str) -> bool:
+    """Whether a version of a model was made from an artifact."""
+    wanted = f"name = '{name}' and tags.fingerprint = '{fingerprint}'"
+    return len(client().search_model_versions(wanted, max_results=1)) > 0
 
 
 @contextmanager

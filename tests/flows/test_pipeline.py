@@ -92,6 +92,20 @@ def test_again_reuses_everything(var_of_finished):
     assert ran(run_flow()) == []
 
 
+def test_a_model_that_was_not_registered_is_registered_on_reuse(var_of_finished):
+    client = tracking.client()
+    mark = summary()["stages"]["adapters"]["fingerprint"]
+    (version,) = client.search_model_versions(
+        f"name = 'gill-adapters' and tags.fingerprint = '{mark}'"
+    )
+    client.delete_model_version("gill-adapters", version.version)
+    assert not tracking.is_registered("gill-adapters", mark)
+    found = run_flow()["stages"]
+    (version,) = client.search_model_versions("name = 'gill-adapters'")
+    assert version.run_id == found["adapters"]["mlflow_run_id"]
+    assert version.tags["fingerprint"] == mark
+
+
 def test_a_change_reruns_what_depends_on_it_and_going_back_reuses(var_of_finished):
     changed = run_flow(overrides={"mapper.learning_rate": 0.0005})
     assert ran(changed) == ["mapper", "decision", "evaluate"]

@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
+from torch import nn
 
 from gill.mapper import MapperKind, MapperSize, new_mapper
 
@@ -24,9 +25,20 @@ def test_gill_mapper_is_fc_transformer_linear():
     size = MapperSize("gill", hidden_dim=16, layers=2, heads=2, feedforward_dim=32)
     mapper = new_mapper(12, 3, 5, 7, size)
     x = torch.randn(2, 3, 12)
+    for name, value in mapper.named_parameters():
+        if name.endswith("bias"):  # fresh ones are zero, which would hide a forgotten bias
+            nn.init.normal_(value)
     memory = mapper.tfm.encoder(mapper.fc(x))
     plain = mapper.model(mapper.tfm.decoder(mapper.query_embs.expand(2, -1, -1), memory))
-    torch.testing.assert_close(mapper(x), plain, atol=1e-5, rtol=1e-5)
+    ours = mapper(x)
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+    target = torch.randn_like(plain)
+    gradients = [
+        torch.autograd.grad((out - target).square().mean(), list(mapper.parameters()))
+        for out in (ours, plain)
+    ]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
 def test_reference_sizes_have_the_reference_parameter_names():
