@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data.artifacts import write_json
 from data.contexts import Cases, ContextError
-from data.shards import read_table, shard_names, write_shard
+from data.shards import ShardError, read_table, shard_names, write_shard
 from data.study import Described, described, dialogues, stories
 from data.visdial import read_visdial
 from data.vist import read_vist
@@ -172,7 +172,13 @@ def score_contexts(context: StageContext) -> list[Row]:
             paths = _draw_and_score(
                 context, answers, judges, model, suite, name, made, states[suite, name], true
             )
-            rows.append(_read(suite, model.name, name, paths))
+            row = _read(suite, model.name, name, paths)
+            if row.keys != [case.key for case in made.cases]:
+                raise ShardError(
+                    f"{paths[0]} holds other cases than {suite} has now; delete "
+                    f"{context.out / FOLDER} and run the stage again"
+                )
+            rows.append(row)
             context.log.progress(done, len(work), f"contexts of {suite} drawn")
     write_json(
         context.out / "contexts.json",

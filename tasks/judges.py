@@ -35,9 +35,14 @@ class Judges:
 
     @classmethod
     def load(cls, config: JudgesConfig, scorer: VisionEncoder, runtime: RuntimeConfig) -> Judges:
-        """Load what a recipe names; ``clip`` is ``model/pretraining`` of open_clip."""
+        """Load what a recipe names.
+
+        ``clip`` is open_clip's ``model/pretraining``, ``model//path/of/weights``, or a name with a
+        colon that stands for both (``hf-hub:owner/repository``, ``local-dir:/path``).
+        """
         device = device_of(runtime)
-        name, _, pretrained = config.clip.partition("/")
+        whole = ":" in config.clip
+        name, _, pretrained = (config.clip, "", "") if whole else config.clip.partition("/")
         return cls(
             stand_in=scorer if config.perceptual else None,
             inception=load_inception(config.fid, device) if config.fid else None,

@@ -84,7 +84,7 @@ STAGES: dict[str, Stage] = {
         Stage("index", 1, ("clip_features", "adapters"), code=("gill.retrieval",)),
         Stage(
             "decision",
-            2,
+            3,
             ("download", "clip_features", "adapters", "mapper", "index"),
             ("language", "vision", "generator"),
             model="gill-decision",

@@ -5,14 +5,18 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 
 from data.contexts import Case, Cases, ContextError
+from data.shards import ShardError
 from tasks import contexts
 from tasks.answers import Answers
 from tasks.config import ContextsConfig, JudgesConfig
 from tasks.contestants import contestants, slug, text_of
 from tasks.contexts import Row, context_metrics, differences
 from tasks.evaluate import decision_metrics, over_seeds
+from tasks.frozen import load_vision
+from tasks.judges import Judges, as_pixels
 from tasks.report import Table, as_html, as_markdown
 
 
@@ -83,6 +87,14 @@ def test_a_killed_evaluation_keeps_what_was_drawn(evaluated, tiny_run, monkeypat
     assert again == {k: v for k, v in metrics.items() if k in again}
 
 
+def test_drawings_of_other_cases_are_noticed(evaluated, tiny_run):
+    context, _ = evaluated
+    with pytest.raises(ShardError, match="holds other cases than study_story has now"):
+        tiny_run.run(
+            "evaluate", context.out, suites=("study",), contexts=ContextsConfig(cases=3, seeds=2)
+        )
+
+
 def test_suites_need_their_files(tiny_run, tmp_path):
     with pytest.raises(ContextError, match=r"evaluate\.contexts\.vist_stories and .*vist_images"):
         tiny_run.run("evaluate", tmp_path, suites=("vist",))
@@ -133,6 +145,32 @@ def test_contestants_share_one_interface(tiny_run, evaluated, tmp_path):
         assert model.reads(("text",))
         whole = made.cases[0].contexts["5 captions, 4 images"]
         assert model.reads(whole) == (model.name in {"gill", "retrieval", "truth"})
+
+
+def test_judges_against_plain_computations(tiny_run):
+    scorer = load_vision(tiny_run.config.parts.vision, tiny_run.config.runtime)
+    judges = Judges.load(
+        JudgesConfig(clip="tiny", perceptual=True), scorer, tiny_run.config.runtime
+    )
+    torch.manual_seed(0)
+    a, b = torch.rand(70, 3, 16, 16), torch.rand(70, 3, 16, 16)  # more than a batch
+    found = judges.pairs(a, b)
+    assert set(found) == {"clip_similarity", "perceptual_tiny_distance"}
+    seen = [scorer.model.encode_image(scorer.prepare_tensor(x), normalize=True) for x in (a, b)]
+    assert torch.allclose(found["clip_similarity"], (seen[0] * seen[1]).sum(-1), atol=1e-5)
+    assert judges.sets(a, b) == {}
+    assert judges.any()
+    assert not Judges.load(JudgesConfig(), scorer, tiny_run.config.runtime).any()
+
+
+def test_pictures_become_squares_of_one_size():
+    picture = Image.new("RGB", (40, 20), "red")
+    picture.paste("blue", (10, 0, 30, 20))  # the middle square
+    found = as_pixels([picture, Image.new("L", (8, 8), 255)], 16)
+    assert found.shape == (2, 3, 16, 16)
+    assert found[0, :, 8, 8].tolist() == [0.0, 0.0, 1.0]
+    assert float(found[0, 0].max()) == 0.0
+    assert float(found[1].min()) == 1.0
 
 
 def test_the_generator_reads_all_text():
