@@ -108,7 +108,9 @@ class Plan:
 
 
 def prepare(source: Source, settings: FetchSettings) -> Plan:
-    """Read the list, or what an earlier process found in it.
+    """Read the list, or what an earlier process found in it, and remove what it left half done.
+
+    For one process at a time; others that fill the same folder call ``planned``.
 
     Raises:
         IdentityError: the folder is of another list or configuration; says what differs.
@@ -133,6 +135,12 @@ def prepare(source: Source, settings: FetchSettings) -> Plan:
     rows = {split: _scan(source, split, store) for split in source.splits()}
     store.write_json(IDENTITY, {"identity": identity, "rows": rows})
     return Plan(rows, settings.shard_size, store)
+
+
+def planned(settings: FetchSettings) -> Plan:
+    """What ``prepare`` found, for the processes that share its work."""
+    store = Store(settings.store)
+    return Plan(store.read_json(IDENTITY)["rows"], settings.shard_size, store)
 
 
 def _differences(then: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
