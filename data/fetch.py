@@ -69,7 +69,7 @@ class FetchSettings:
     retries: tuple[Mode, ...] = ()
     processes: int = 0
     in_flight: int = 64
-    shards_at_once: int = 2
+    shards_at_once: int = 3
 
     def bearing(self) -> dict[str, Any]:
         """What bears on the first pass of a shard."""
