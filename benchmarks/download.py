@@ -34,7 +34,7 @@ import trustme
 
 from benchmarks.weather import kinds
 
-PROCESSES, IN_FLIGHT, SHARD, TIMEOUT = 2, 64, 500, 10
+PROCESSES, IN_FLIGHT, SHARD, TIMEOUT = 2, 64, 1000, 10
 
 OURS = f"""
 import sys

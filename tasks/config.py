@@ -133,7 +133,7 @@ class DownloadConfig(Frozen):
     per_host: int = neutral(8, ge=1)
     processes: int = neutral(0, ge=0)  # 0 for one for each core
     in_flight: int = neutral(64, ge=1)
-    shards_at_once: int = neutral(2, ge=1)
+    shards_at_once: int = neutral(3, ge=1)
     store: str = neutral("")  # an fsspec address that machines share while they fetch
     runner: Literal["threads", "ray"] = neutral("threads")
     ray_address: str = neutral("")  # of a cluster; otherwise a local one is started

@@ -24,7 +24,7 @@ from PIL import Image
 from data import image_shards
 from data.artifacts import write_json
 from data.duplicates import settle_duplicates
-from data.fetch import FetchSettings, Plan, fill, prepare
+from data.fetch import FetchSettings, Plan, fill, planned, prepare
 from data.image_shards import FAILURES, STATS, OpenShard, Row, shard_name
 from data.pictures import Picture, PictureError, PictureRules, process
 from data.shards import read_table, shard_names
@@ -36,6 +36,7 @@ from data.sources import (
     Pair,
     Rejected,
     Source,
+    SourceError,
     TarFiles,
 )
 from data.store import Store
@@ -111,6 +112,8 @@ def run(context: StageContext) -> dict[str, float]:
         _convert(context, source)
     store = Store(str(context.out))
     names = [name.removesuffix(".parquet") for name in shard_names(context.out / IMAGES)]
+    if not names:
+        raise SourceError(f"the source has no rows: {config.paths or config.source}")
     kinds = {
         *(("url", "content") if config.duplicates == "drop" else ()),
         *(("placeholder",) if config.placeholders == "drop" else ()),
@@ -161,7 +164,7 @@ def _fetch(context: StageContext, source: Source) -> None:
 def fetch_batch(names: Sequence[str], config: DownloadConfig, store: str) -> None:
     """Fetch some shards of a prepared store: what one task does, here or on another machine."""
     source, settings = source_of(config), settings_of(config, store)
-    fill(source, settings, prepare(source, settings), names)
+    fill(source, settings, planned(settings), names)
 
 
 def _bring_here(store: Store, out: Path) -> None:

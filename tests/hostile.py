@@ -75,7 +75,9 @@ class Server:
                     page = self.pages.get(path, response(b"none", 404))
                     if callable(page):
                         await page(writer)
-                        return
+                        if writer.is_closing():
+                            return
+                        continue
                     writer.write(page)
                     await writer.drain()
                 finally:

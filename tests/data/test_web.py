@@ -139,6 +139,7 @@ def test_a_short_body_is_worth_another_try(server):
     async def short(writer):
         writer.write(response(b"half", length=1000))
         await writer.drain()
+        writer.close()
 
     assert reason(server.url("a", short)) == ("short_body", True)
 

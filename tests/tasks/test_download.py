@@ -260,6 +260,14 @@ def test_a_list_without_a_contact_or_files_is_refused(tmp_path):
         source.identity()
 
 
+def test_a_list_without_rows_or_without_a_picture(server, tmp_path):
+    with pytest.raises(ValueError, match="the source has no rows"):
+        made(tmp_path / "a", **WEB, paths=listed(tmp_path, []))
+    config = {**WEB, "paths": listed(tmp_path, [("gone", server.url("gone"))])}
+    metrics, _ = made(tmp_path / "b", **config)
+    assert (metrics["train_pairs"], metrics["failed/http_404"]) == (0, 1)
+
+
 def test_a_shard_without_pictures_passes_through_the_next_stages(tmp_path):
     from data.shards import lists, matrix
 
