@@ -71,8 +71,9 @@ def environment() -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    # Stages run side by side and share the cores with the servers: idle threads must not spin.
-    threads = {"KMP_BLOCKTIME": "0", "OMP_WAIT_POLICY": "passive"}
+    # Stages run side by side and share the cores with the servers: idle threads must not spin for
+    # long. Not at all is wrong too, since a training step is thousands of short parallel regions.
+    threads = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
     return {**threads, **os.environ, **quiet}
 
 
