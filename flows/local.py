@@ -20,7 +20,6 @@ from typing import Any
 from flows import services
 from flows.services import ServiceError, environment
 from tasks.frozen import ROOT, var_folder
-from tasks.registry import STAGES
 
 # The metrics that a glance should show, by stage.
 HEADLINES = {
@@ -29,6 +28,7 @@ HEADLINES = {
     "text_targets": ("rows", "rows_per_second"),
     "adapters": ("validation_l_c", "validation_t2i_r1", "validation_t2i_r10"),
     "mapper": ("validation_l_g", "linear_validation_l_g"),
+    "joint": ("validation_l_c", "validation_l_g", "validation_t2i_r1", "validation_t2i_r10"),
     "index": ("pictures",),
     "decision": ("macro_f1", "majority_macro_f1"),
     "evaluate": ("retrieval_t2i_r1", "retrieval_t2i_r10", "caption_cider", "decision_macro_f1"),
@@ -140,10 +140,7 @@ def _table(summary: dict[str, Any]) -> str:
     from rich.table import Table
 
     table = Table("stage", "", "seconds", "headline metrics")
-    for name in STAGES:
-        if name not in summary["stages"]:
-            continue
-        stage = summary["stages"][name]
+    for name, stage in summary["stages"].items():
         shown = [
             f"{key} {stage['metrics'][key]:.3g}"
             for key in HEADLINES.get(name, ())

@@ -19,6 +19,8 @@ import json
 import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -246,7 +248,13 @@ class Execution:
             return launch.run(self.stage.name, context, self.logger)
         with LOADING:
             module = importlib.import_module(f"tasks.{self.stage.name}")
-        metrics: dict[str, float] = module.run(context)
+        # In a thread that ends with the stage, since Prefect keeps its own: libgomp lets threads
+        # spin only while it keeps no more of them than there are cores, and it keeps some for each
+        # thread that ever computed (docs/experiments.md, Idle threads).
+        with ThreadPoolExecutor(1, self.stage.name) as pool:
+            metrics: dict[str, float] = pool.submit(
+                copy_context().run, module.run, context
+            ).result()
         return metrics
 
     def _manifest(
