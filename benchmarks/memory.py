@@ -24,6 +24,7 @@ from benchmarks.train_step import (
     SHAPES,
     TARGET_DIM,
     Shape,
+    random_opt,
 )
 from gill.captioning import CaptioningMap
 from gill.mapper import GillMapper, MapperSize
@@ -32,19 +33,8 @@ from gill.retrieval import RetrievalMaps
 
 def language_model(shape: Shape) -> nn.Module:
     """An OPT of a shape on the meta device, in bfloat16 and frozen."""
-    from transformers import OPTConfig, OPTForCausalLM
-
-    config = OPTConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.width,
-        word_embed_proj_dim=shape.width,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        ffn_dim=4 * shape.width,
-        attn_implementation="sdpa",
-    )
-    with torch.device("meta"):
-        return OPTForCausalLM(config).to(torch.bfloat16).requires_grad_(False).eval()
+    model: nn.Module = random_opt(shape, torch.device("meta"), torch.bfloat16, "sdpa")
+    return model.requires_grad_(False).eval()
 
 
 def kept_bytes(forward: Callable[[], Tensor], parameters: nn.Module) -> int:

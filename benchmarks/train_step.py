@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,8 +64,8 @@ SHAPES = {
 }
 
 
-def language_model(shape: Shape, device: torch.device, dtype: torch.dtype) -> LanguageModel:
-    """An OPT of a shape with random weights."""
+def random_opt(shape: Shape, device: torch.device, dtype: torch.dtype, attention: str) -> Any:
+    """An OPT of a shape with random weights; none at all on the meta device."""
     from transformers import OPTConfig, OPTForCausalLM
 
     config = OPTConfig(
@@ -75,11 +76,16 @@ def language_model(shape: Shape, device: torch.device, dtype: torch.dtype) -> La
         num_attention_heads=shape.heads,
         ffn_dim=4 * shape.width,
         dropout=0.0,
-        attn_implementation="eager" if device.type == "cpu" else "sdpa",
+        attn_implementation=attention,
     )
     with torch.device(device):
-        model = OPTForCausalLM(config).to(dtype)
-    return LanguageModel(model, tokenizer(), "random OPT")
+        return OPTForCausalLM(config).to(dtype)
+
+
+def language_model(shape: Shape, device: torch.device, dtype: torch.dtype) -> LanguageModel:
+    """That OPT as the training step sees it."""
+    attention = "eager" if device.type == "cpu" else "sdpa"
+    return LanguageModel(random_opt(shape, device, dtype, attention), tokenizer(), "random OPT")
 
 
 class Vision(nn.Module):

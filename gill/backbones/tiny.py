@@ -103,34 +103,50 @@ def vision_encoder(seed: int = 0) -> VisionEncoder:
     return VisionEncoder(model, preprocess, open_clip.SimpleTokenizer(context_length=32), "tiny")
 
 
+def autoencoder(**changes: Any) -> Any:
+    """A VAE from 16 pixels to 8 x 8 x 4 latents."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        sample_size=16,
+        latent_channels=4,
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=2,
+        **changes,
+    )
+
+
+def unet(cross_attention_dim: int, **changes: Any) -> Any:
+    """A UNet on those latents."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=cross_attention_dim,
+        attention_head_dim=2,
+        norm_num_groups=2,
+        **changes,
+    )
+
+
 def image_generator(seed: int = 0) -> ImageGenerator:
     """A micro StableDiffusionPipeline: 16 pixels, targets of 8 x 16."""
-    from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel
 
     words = tokenizer(max_length=8)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        vae = AutoencoderKL(
-            sample_size=16,
-            latent_channels=4,
-            block_out_channels=(8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            norm_num_groups=2,
-        )
-        unet = UNet2DConditionModel(
-            sample_size=8,
-            in_channels=4,
-            out_channels=4,
-            block_out_channels=(8, 8),
-            layers_per_block=1,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            cross_attention_dim=16,
-            attention_head_dim=2,
-            norm_num_groups=2,
-        )
+        vae = autoencoder()
+        denoiser = unet(16)
         encoder = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=len(words),
@@ -149,7 +165,7 @@ def image_generator(seed: int = 0) -> ImageGenerator:
         vae=vae,
         text_encoder=encoder,
         tokenizer=words,
-        unet=unet,
+        unet=denoiser,
         scheduler=new_scheduler(),
         safety_checker=None,
         feature_extractor=None,

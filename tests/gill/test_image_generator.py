@@ -29,47 +29,15 @@ def text_encoder(kind, width, projection=None):
     return getattr(transformers, kind)(config)
 
 
-def autoencoder(**changes):
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL(
-        sample_size=16,
-        latent_channels=4,
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=2,
-        **changes,
-    )
-
-
-def unet(width, **changes):
-    from diffusers import UNet2DConditionModel
-
-    return UNet2DConditionModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=width,
-        attention_head_dim=2,
-        norm_num_groups=2,
-        **changes,
-    )
-
-
 def sd2():
     """As Stable Diffusion 2: another width of the text encoder."""
     from diffusers import StableDiffusionPipeline
 
     return StableDiffusionPipeline(
-        vae=autoencoder(),
+        vae=tiny.autoencoder(),
         text_encoder=text_encoder("CLIPTextModel", 24),
         tokenizer=tiny.tokenizer(max_length=8),
-        unet=unet(24),
+        unet=tiny.unet(24),
         scheduler=new_scheduler(),
         safety_checker=None,
         feature_extractor=None,
@@ -81,12 +49,12 @@ def sdxl(zeros=True):
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
     return StableDiffusionXLPipeline(
-        vae=autoencoder(),
+        vae=tiny.autoencoder(),
         text_encoder=text_encoder("CLIPTextModel", 16),
         text_encoder_2=text_encoder("CLIPTextModelWithProjection", 24, 12),
         tokenizer=tiny.tokenizer(max_length=8),
         tokenizer_2=tiny.tokenizer(max_length=8),
-        unet=unet(
+        unet=tiny.unet(
             40,
             addition_embed_type="text_time",
             addition_time_embed_dim=4,
@@ -120,7 +88,7 @@ def sd3():
     return StableDiffusion3Pipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=autoencoder(shift_factor=0.0, scaling_factor=1.5),
+        vae=tiny.autoencoder(shift_factor=0.0, scaling_factor=1.5),
         text_encoder=text_encoder("CLIPTextModelWithProjection", 16),
         tokenizer=tiny.tokenizer(max_length=8),
         text_encoder_2=text_encoder("CLIPTextModelWithProjection", 24, 12),
@@ -206,6 +174,6 @@ def test_a_pipeline_that_needs_the_text_encoders_mask_is_refused():
 def test_a_pipeline_without_prompt_embeddings_is_refused():
     from diffusers import DDPMPipeline
 
-    pipeline = DDPMPipeline(unet=unet(8), scheduler=new_scheduler())
+    pipeline = DDPMPipeline(unet=tiny.unet(8), scheduler=new_scheduler())
     with pytest.raises(UnsuitableGeneratorError, match=r"plain .*does not take prompt_embeds"):
         ImageGenerator(pipeline, "plain")

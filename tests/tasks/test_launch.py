@@ -109,8 +109,8 @@ def has_trained(out):
 ENDLESS = {"adapters.steps": 100_000, "adapters.checkpoint_every": 1, "runtime.ranks": 2}
 
 
-def test_a_dead_rank_ends_the_stage_with_its_log(inputs, tmp_path):
-    context = context_of(inputs, tmp_path / "out", **ENDLESS)
+def launched(context):
+    """The stage running in a thread, and what will hold the error that ends it."""
     caught = []
 
     def work():
@@ -121,6 +121,12 @@ def test_a_dead_rank_ends_the_stage_with_its_log(inputs, tmp_path):
 
     thread = threading.Thread(target=work)
     thread.start()
+    return thread, caught
+
+
+def test_a_dead_rank_ends_the_stage_with_its_log(inputs, tmp_path):
+    context = context_of(inputs, tmp_path / "out", **ENDLESS)
+    thread, caught = launched(context)
     wait_for(lambda: has_trained(context.out))
     victim = next(p for p in ranks_of(context.out) if p.cmdline()[-1] == "1")
     victim.send_signal(signal.SIGKILL)
@@ -156,16 +162,7 @@ def test_no_rank_outlives_a_killed_launcher(inputs, tmp_path):
 
 def test_a_cancelled_run_stops_its_ranks(inputs, tmp_path):
     context = context_of(inputs, tmp_path / "out", **ENDLESS)
-    caught = []
-
-    def work():
-        try:
-            launch.run("adapters", context, logging.getLogger("test"))
-        except RankError as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
+    thread, caught = launched(context)
     wait_for(lambda: len(ranks_of(context.out)) == 2)
     launch.stop_all()
     thread.join(timeout=30)
