@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from flows import services
@@ -52,23 +53,34 @@ def run(recipe: str, overrides: dict[str, Any]) -> int:
     command = [sys.executable, "-m", "prefect", "deployment", "run", "gill/full-pipeline"]
     command += ["--watch", "--flow-run-name", name]
     command += ["--params", json.dumps({"recipe": recipe, "overrides": overrides})]
-    log = var_folder() / "logs" / "watch.log"
+    log, told = var_folder() / "logs" / "watch.log", var_folder() / "last_run.json"
+    told.unlink(missing_ok=True)
     with log.open("wb") as output:
         watch = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         lost = _follow(watch, name)
     if lost:
         watch.kill()
+    failed = lost or _failure(told, watch.returncode, log)
+    if failed:
         reconcile()
-        say(f"ERROR: {lost}. Run `make run` again: finished work is kept.")
+        say(f"ERROR: {failed}\nRun `make run` again: finished work is kept.")
         return 1
-    summary = json.loads((var_folder() / "last_run.json").read_text())
-    if watch.returncode != 0 or summary["state"] != "completed":
-        say(f"ERROR: the run failed: {summary['error'] or log.read_text()[-2000:]}")
-        return 1
+    summary = json.loads(told.read_text())
     say(_table(summary))
     say(f"whole command: {time.monotonic() - began:.0f} s; the same as JSON: var/last_run.json")
     say(f"MLflow:  {summary['mlflow_url']}\nPrefect: {summary['prefect_url']}")
     return 0
+
+
+def _failure(summary: Path, code: int, log: Path) -> str | None:
+    """Why a run that has ended did not succeed, from its summary and its watcher's code and log."""
+    watched = log.read_text(errors="replace")[-2000:]
+    if not summary.exists():
+        return f"the process of the run was killed (out of memory?) or never began:\n{watched}"
+    told = json.loads(summary.read_text())
+    if code == 0 and told["state"] == "completed":
+        return None
+    return f"the run failed: {told['error'] or watched}"
 
 
 def _prefect(*arguments: str, timeout: float) -> None:

@@ -16,6 +16,7 @@ from tasks.config import (
     LanguageConfig,
     MapperConfig,
     PartsConfig,
+    Precision,
     RuntimeConfig,
     TextTargetsConfig,
     VisionConfig,
@@ -30,7 +31,7 @@ def tiny() -> PipelineConfig:
             vision=VisionConfig(name="tiny"),
             generator=GeneratorConfig(name="tiny", steps=2),
         ),
-        runtime=RuntimeConfig(device="cpu", minimum_free_bytes=1 << 26),
+        runtime=RuntimeConfig(device="cpu", own_process=False, minimum_free_bytes=1 << 26),
         download=DownloadConfig(limit=64, shard_size=16),
         adapters=AdaptersConfig(
             steps=12,
@@ -79,55 +80,76 @@ def tiny() -> PipelineConfig:
     )
 
 
+def native_precision() -> Precision:
+    """bfloat16 where this machine has instructions for it, else float32.
+
+    Without them a matrix product in bfloat16 takes 8 times as long as in float32, and one in a
+    backward pass up to 130 times (docs/experiments.md, Precision).
+    """
+    import torch
+
+    native = torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return "bfloat16" if native else "float32"
+
+
 def embedded() -> PipelineConfig:
     """Real weights and real pictures without a network: minutes on two CPU cores."""
+    precision = native_precision()
     return PipelineConfig(
         parts=PartsConfig(
-            language=LanguageConfig(name="embedded", precision="bfloat16"),
+            language=LanguageConfig(name="embedded", precision=precision),
             vision=VisionConfig(name="embedded"),
             generator=GeneratorConfig(
-                name="embedded", steps=10, guidance_scale=3.0, precision="bfloat16"
+                name="embedded",
+                steps=5,
+                guidance_scale=3.0,
+                precision=precision,
+                batch_size=32,
             ),
         ),
         adapters=AdaptersConfig(
-            steps=120,
-            batch_size=48,
-            learning_rate=3e-3,
-            warmup_steps=10,
+            steps=54,
+            batch_size=16,
+            precision=precision,
+            start_prompt="\nA picture:\n",
+            learning_rate=2.5e-3,
+            warmup_steps=5,
             schedule="cosine",
             num_img_tokens=4,
             retrieval_dim=256,
             max_tokens=28,
-            log_every=5,
-            checkpoint_every=20,
-            validate_every=60,
-            refine_steps=400,
+            log_every=3,
+            checkpoint_every=10,
+            validate_every=100,
+            refine_steps=300,
             refine_noise=0.25,
         ),
         mapper=MapperConfig(
-            steps=2400,
+            steps=1200,
             batch_size=32,
+            precision=precision,
             learning_rate=1e-3,
             warmup_steps=50,
             schedule="cosine",
             hidden_dim=256,
             feedforward_dim=1024,
-            layers=2,
+            layers=1,
             log_every=40,
             checkpoint_every=200,
-            validate_every=600,
+            validate_every=400,
         ),
         decision=DecisionConfig(
             steps=600,
             batch_size=64,
-            train_prompts=300,
-            validation_prompts=150,
+            train_prompts=200,
+            validation_prompts=120,
+            votes=3,
             margin=0.05,
             balance=True,
             schedule="cosine",
             log_every=20,
         ),
-        evaluate=EvaluateConfig(pictures=300, decision_prompts=150),
+        evaluate=EvaluateConfig(captions=300, pictures=200, decision_prompts=100),
     )
 
 

@@ -84,6 +84,10 @@ def fit(
     with RANDOM:
         torch.manual_seed(config.seed)
         adapters = Adapters(spec, language).to(language.device)
+        if config.start_prompt:
+            ids = language.tokenize([config.start_prompt], spec.num_visual_tokens)[0]
+            rows = language.embedding.weight[torch.tensor(ids, device=language.device)]
+            adapters.captioning.start_from(rows.float())
         model = GillModel(language, adapters, config.max_tokens - config.num_img_tokens)
         losses = _Losses(model, config, joint)
         trained = {"adapters": adapters} | ({} if joint is None else {"mapper": joint.mapper})

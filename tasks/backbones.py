@@ -135,7 +135,7 @@ def ship_generator() -> dict[str, float]:
     vae.half().save_pretrained(GENERATOR / "vae")
     unet = UNet2DConditionModel.from_pretrained(work_folder() / "unet")
     unet.half().save_pretrained(GENERATOR / "unet")
-    image_generator.new_scheduler().save_pretrained(GENERATOR / "scheduler")
+    image_generator.new_sampler().save_pretrained(GENERATOR / "scheduler")
     for config in GENERATOR.glob("*/config.json"):
         described = json.loads(config.read_text())
         described.pop("_name_or_path", None)  # the folder in which it was trained

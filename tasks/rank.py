@@ -45,15 +45,17 @@ def main() -> None:
 
     runtime = config.RuntimeConfig(**described["runtime"])
     device = device_of(runtime)
-    if device.type == "cuda":
-        torch.cuda.set_device(rank)
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        init_method=f"file://{described['meeting']}",
-        rank=rank,
-        world_size=runtime.ranks,
-        timeout=PATIENCE,
-    )
+    size: int = described["size"]
+    if size > 1:
+        if device.type == "cuda":
+            torch.cuda.set_device(rank)
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            init_method=f"file://{described['meeting']}",
+            rank=rank,
+            world_size=size,
+            timeout=PATIENCE,
+        )
     ranks, run_id = Ranks.current(), described["run_id"]
     logger = logging.getLogger("gill")
     context = StageContext(
@@ -73,7 +75,8 @@ def main() -> None:
     ranks.barrier()
     if ranks.first:
         write_json(Path(sys.argv[1]).with_name(RESULT), metrics)
-    dist.destroy_process_group()
+    if size > 1:
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

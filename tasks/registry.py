@@ -30,6 +30,11 @@ class Stage:
     code: tuple[str, ...] = ()
     ranks: bool = False
 
+    @property
+    def computes(self) -> bool:
+        """Whether it trains or uses frozen parts, and so is worth a process of its own."""
+        return self.ranks or bool(self.parts)
+
 
 # Which stage makes what others need as ``adapters`` and ``mapper``, where it has another name.
 SCHEDULES: dict[str, dict[str, str]] = {
@@ -61,12 +66,12 @@ STAGES: dict[str, Stage] = {
             "text_targets",
             2,
             ("download",),
-            ("generator",),
+            ("text_encoder",),
             code=("gill.backbones.image_generator", "data.quantised"),
         ),
         Stage(
             "adapters",
-            2,
+            3,
             ("download", "clip_features"),
             ("language",),
             model="gill-adapters",
@@ -132,7 +137,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "joint",
-            1,
+            2,
             ("download", "clip_features", "text_targets"),
             ("language",),
             model="gill-joint",

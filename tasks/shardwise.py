@@ -49,31 +49,18 @@ def map_shards(
     todo = [n for n in names[ranks.rank :: ranks.size] if n not in there]
     total, done = sum(rows.values()), sum(rows[n] for n in names if n not in set(todo))
     resumed, began = done, time.monotonic()
-    free: SimpleQueue[Convert] = SimpleQueue()
-    for one in converts:
-        free.put(one)
-
-    def make(name: str) -> str:
-        mine = free.get()
-        try:
-            table = mine(source / name)
-        finally:
-            free.put(mine)
-        write_shard(target / name, table)
-        return name
-
-    # One thread more than there are devices: it writes while all of them work.
-    with ThreadPoolExecutor(len(converts) + 1, "shards") as pool:
-        futures = [pool.submit(make, name) for name in todo]
-        try:
-            for position, future in enumerate(as_completed(futures)):
-                done += rows[future.result()]
-                speed = (done - resumed) / max(1e-9, time.monotonic() - began)
-                context.log.metrics({"rows_per_second": speed, "rows_done": done}, position)
-                context.log.progress(done, total, unit, resumed=resumed)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with ThreadPoolExecutor(1, "write") as writer:
+        writing: list[Future[None]] = []
+        for position, (name, table) in enumerate(_converted(converts, source, todo)):
+            for future in writing:
+                future.result()
+            writing = [writer.submit(write_shard, target / name, table)]
+            done += rows[name]
+            speed = (done - resumed) / max(1e-9, time.monotonic() - began)
+            context.log.metrics({"rows_per_second": speed, "rows_done": done}, position)
+            context.log.progress(done, total, unit, resumed=resumed)
+        for future in writing:
+            future.result()
     ranks.barrier()
     return {
         "rows": float(total),
@@ -81,6 +68,36 @@ def map_shards(
         "bytes": float(sum((target / name).stat().st_size for name in names)),
         "shards_resumed": float(len(there)),
     }
+
+
+def _converted(
+    converts: Sequence[Convert], source: Path, names: Sequence[str]
+) -> Iterator[tuple[str, pa.Table]]:
+    """Converted shards as they are made; each function takes the next shard when it is free."""
+    if len(converts) == 1:
+        # In this thread, which may have computed before: every thread that computes on the CPU
+        # keeps helpers of its own, and they get in each other's way (docs/experiments.md).
+        yield from ((name, converts[0](source / name)) for name in names)
+        return
+    free: SimpleQueue[Convert] = SimpleQueue()
+    for one in converts:
+        free.put(one)
+
+    def make(name: str) -> tuple[str, pa.Table]:
+        mine = free.get()
+        try:
+            return name, mine(source / name)
+        finally:
+            free.put(mine)
+
+    with ThreadPoolExecutor(len(converts), "shards") as pool:
+        futures = [pool.submit(make, name) for name in names]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def ahead(

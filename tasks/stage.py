@@ -19,8 +19,6 @@ import json
 import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -244,17 +242,12 @@ class Execution:
         tracking.set_tags(run_id, {"model_version": f"{name}/{version}"})
 
     def _work(self, context: StageContext) -> dict[str, float]:
-        if self.stage.ranks and self.runtime.ranks > 1:
-            return launch.run(self.stage.name, context, self.logger)
+        size = self.runtime.ranks if self.stage.ranks else 1
+        if size > 1 or (self.runtime.own_process and self.stage.computes):
+            return launch.run(self.stage.name, context, self.logger, size)
         with LOADING:
             module = importlib.import_module(f"tasks.{self.stage.name}")
-        # In a thread that ends with the stage, since Prefect keeps its own: libgomp lets threads
-        # spin only while it keeps no more of them than there are cores, and it keeps some for each
-        # thread that ever computed (docs/experiments.md, Idle threads).
-        with ThreadPoolExecutor(1, self.stage.name) as pool:
-            metrics: dict[str, float] = pool.submit(
-                copy_context().run, module.run, context
-            ).result()
+        metrics: dict[str, float] = module.run(context)
         return metrics
 
     def _manifest(

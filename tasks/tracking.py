@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -368,18 +368,26 @@ def is_registered(name: str, fingerprint: str) -> bool:
 
 @contextmanager
 def peak_memory() -> Iterator[dict[str, float]]:
-    """Sample this process's resident memory; the dictionary holds ``peak_memory_bytes`` after."""
+    """Sample the resident memory of this process and of those it started.
+
+    The dictionary holds ``peak_memory_bytes`` after.
+    """
     import threading
 
     import psutil
 
     process, found, stop = psutil.Process(), {"peak_memory_bytes": 0.0}, threading.Event()
 
+    def look() -> None:
+        held = 0.0
+        for member in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                held += member.memory_info().rss
+        found["peak_memory_bytes"] = max(found["peak_memory_bytes"], held)
+
     def sample() -> None:
         while not stop.wait(0.5):
-            found["peak_memory_bytes"] = max(
-                found["peak_memory_bytes"], float(process.memory_info().rss)
-            )
+            look()
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
@@ -388,6 +396,4 @@ def peak_memory() -> Iterator[dict[str, float]]:
     finally:
         stop.set()
         thread.join()
-        found["peak_memory_bytes"] = max(
-            found["peak_memory_bytes"], float(process.memory_info().rss)
-        )
+        look()

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gill.backbones.packages import packaged
 
@@ -121,6 +122,29 @@ class VisionEncoder(nn.Module):
         return torch.cat(parts)
 
 
+def fold_batch_norms(module: nn.Module) -> None:
+    """Fold every frozen batch normalisation into the convolution that stands before it.
+
+    For models in which that order is the order of the computation, as in timm's EfficientNets. The
+    outputs stay what they were but for rounding; on a CPU they take 0.7 of the time
+    (docs/experiments.md).
+    """
+    before: tuple[str, nn.Module] | None = None
+    for name, child in list(module.named_children()):
+        if (
+            before is not None
+            and isinstance(before[1], nn.Conv2d)
+            and isinstance(child, nn.BatchNorm2d)
+            and child.num_features == before[1].out_channels
+        ):
+            setattr(module, before[0], fuse_conv_bn_eval(before[1].eval(), child.eval()))
+            # timm's normalisation has the activation in it.
+            setattr(module, name, getattr(child, "act", nn.Identity()))
+        else:
+            fold_batch_norms(child)
+        before = name, child
+
+
 def new_embedded() -> tuple[Any, Any, Any]:
     """EfficientNet-Lite0 with ImageNet weights and MiniLM joined as an open_clip model.
 
@@ -177,6 +201,7 @@ def load_embedded(heads: Path | None) -> VisionEncoder:
     from safetensors.torch import load_file
 
     model, preprocess, tokenizer = new_embedded()
+    fold_batch_norms(model.visual.trunk)
     if heads is not None:
         weights = load_file(heads)
         model.visual.head.load_state_dict({"proj.weight": weights["image.weight"]})

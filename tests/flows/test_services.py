@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from data.artifacts import write_json
-from flows import services
+from flows import local, services
 from flows.services import Service, ServiceError
 
 
@@ -101,3 +101,14 @@ def test_a_broken_database_is_moved_aside(tmp_path, said, kind):
     (aside,) = tmp_path.glob("mlflow.db.damaged-*")
     assert aside.read_bytes() == before
     assert "moved to" in said[0]
+
+
+def test_a_run_that_left_no_summary_is_told_from_one_that_failed(tmp_path):
+    summary, log = tmp_path / "last_run.json", tmp_path / "watch.log"
+    log.write_text("the watcher saw a crash")
+    assert "was killed" in local._failure(summary, 1, log)
+    assert "the watcher saw a crash" in local._failure(summary, 1, log)
+    write_json(summary, {"state": "failed", "error": "no pictures"})
+    assert local._failure(summary, 0, log) == "the run failed: no pictures"
+    write_json(summary, {"state": "completed", "error": None})
+    assert local._failure(summary, 0, log) is None

@@ -29,6 +29,15 @@ def test_embedded_scorer_matches_held_out_captions_to_pictures(encoder):
     assert found["t2i_r10"] > 0.6
 
 
+def test_folded_batch_norms_give_what_the_plain_model_gives(encoder):
+    plain = vision.VisionEncoder(*vision.new_embedded(), "plain")
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in plain.modules())
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in encoder.modules())
+    size = encoder.image_size
+    pixels = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(encoder.pooled(pixels), plain.pooled(pixels), atol=1e-5, rtol=1e-4)
+
+
 def test_embedded_classifier_weights_are_in_place(encoder):
     # With the checkpoint's tensors in another order the features would hardly differ by picture.
     pairs = [p for p, _ in zip(EmbeddedPack().pairs("test"), range(16), strict=False)]

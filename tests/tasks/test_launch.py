@@ -65,7 +65,7 @@ def test_two_ranks_make_what_one_makes(inputs, tmp_path, stage):
     alone = context_of(inputs, tmp_path / "one", stage, **UNEVEN)
     expected = STAGES[stage].run(alone)
     pair = context_of(inputs, tmp_path / "two", stage, **UNEVEN, **{"runtime.ranks": 2})
-    found = launch.run(stage, pair, logging.getLogger("test"))
+    found = launch.run(stage, pair, logging.getLogger("test"), 2)
     assert found.keys() == expected.keys()
     for name in ("validation_loss", "validation_l_g"):
         if name in expected:
@@ -81,6 +81,16 @@ def test_two_ranks_make_what_one_makes(inputs, tmp_path, stage):
             one, two = (read_table(c.out / name) for c in (alone, pair))
             assert one.column("key") == two.column("key")
     assert not pair.out.with_suffix(".ranks").exists()
+
+
+def test_one_rank_in_its_own_process_makes_what_the_flow_makes(inputs, tmp_path):
+    here = context_of(inputs, tmp_path / "here", **{"adapters.steps": 4})
+    apart = context_of(inputs, tmp_path / "apart", **{"adapters.steps": 4})
+    expected = STAGES["adapters"].run(here)
+    assert launch.run("adapters", apart, logging.getLogger("test")) == pytest.approx(expected)
+    one, two = (load_file(c.out / "adapters.safetensors") for c in (here, apart))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, atol=1e-6, rtol=1e-5, msg=key)
 
 
 def ranks_of(out):
@@ -115,7 +125,7 @@ def launched(context):
 
     def work():
         try:
-            launch.run("adapters", context, logging.getLogger("test"))
+            launch.run("adapters", context, logging.getLogger("test"), 2)
         except RankError as error:
             caught.append(error)
 
@@ -144,7 +154,7 @@ def test_an_error_in_a_rank_is_shown(inputs, tmp_path):
     without = {name: a for name, a in inputs.items() if name != "clip_features"}
     broken = StageContext(**{**vars(context), "inputs": without})
     with pytest.raises(RankError, match=r"(?s)adapters ended because of rank.*KeyError"):
-        launch.run("adapters", broken, logging.getLogger("test"))
+        launch.run("adapters", broken, logging.getLogger("test"), 2)
     assert not ranks_of(context.out)
 
 
@@ -173,4 +183,4 @@ def test_a_cancelled_run_stops_its_ranks(inputs, tmp_path):
 if __name__ == "__main__":
     made = {n: Artifact(n, n, Path(path)) for n, path in json.loads(sys.argv[1]).items()}
     launched = context_of(made, Path(sys.argv[2]), **ENDLESS)
-    launch.run("adapters", launched, logging.getLogger("test"))
+    launch.run("adapters", launched, logging.getLogger("test"), 2)

@@ -165,3 +165,9 @@ def test_fingerprints_follow_inputs_version_and_weights():
     assert fingerprint(stage, config.adapters, other.parts, inputs) != base
     other = config.with_overrides({"parts.generator.steps": 7})
     assert fingerprint(stage, config.adapters, other.parts, inputs) == base
+    # The targets come from the text encoder: another way of sampling makes no new ones.
+    targets, images = stage_named("text_targets"), {"download": "d"}
+    made = fingerprint(targets, config.text_targets, config.parts, images)
+    assert fingerprint(targets, config.text_targets, other.parts, images) == made
+    moved = config.with_overrides({"parts.generator.name": "embedded"})
+    assert fingerprint(targets, config.text_targets, moved.parts, images) != made
