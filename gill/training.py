@@ -119,6 +119,8 @@ class Trainer:
         split: cuts a batch into the parts that this rank trains on, with their shares; losses and
             gradients of the parts, times their shares, add up to the whole batch's. Without it a
             batch is one part.
+        rates: learning rates of some parameters by the start of their names, as factors of the
+            schedule's; 1 for the others.
         check_every: updates between looks at the losses. Looking waits for the device, so the
             default is every update on a CPU and every 16th elsewhere; the error still names the
             step and the batch.
@@ -132,6 +134,7 @@ class Trainer:
         after_step: Callable[[], None] | None = None,
         companions: Mapping[str, nn.Module] | None = None,
         split: Callable[[Any], Sequence[tuple[Any, float]]] | None = None,
+        rates: Mapping[str, float] | None = None,
         check_every: int | None = None,
     ) -> None:
         self.module, self.loss, self.config = module, loss, config
@@ -145,8 +148,14 @@ class Trainer:
             raise ValueError(f"accumulate is {config.accumulate} and nothing splits the batches")
         self.ranks = Ranks() if split is None else Ranks.current()
         self.ranks.share(p.detach() for p in self.parameters)
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                own = [rate for start, rate in (rates or {}).items() if name.startswith(start)]
+                groups.setdefault(own[0] if own else 1.0, []).append(parameter)
+        self._rates = list(groups)
         self.optimizer = torch.optim.AdamW(
-            self.parameters,
+            [{"params": parameters} for parameters in groups.values()],
             lr=config.learning_rate,
             betas=config.betas,
             weight_decay=config.weight_decay,
@@ -194,8 +203,8 @@ class Trainer:
     def _update(self, batch: Any, size: Callable[[Any], int]) -> StepReport:
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         rate = learning_rate(self.config, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for group, factor in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = factor * rate
         self.module.train()
         self.optimizer.zero_grad(set_to_none=True)
         summed: dict[str, Tensor] = {}

@@ -218,6 +218,8 @@ class AdaptersConfig(TrainingConfig):
     max_tokens: int = Field(32, ge=2)  # [IMG] tokens included
     # Text that the visual tokens start as; empty for the reference's random start.
     start_prompt: str = ""
+    # Of W_cap, as a factor of the learning rate: from a start as text it wants smaller steps.
+    captioning_rate: float = Field(1.0, gt=0)
     packing_probability: float = Field(0.5, ge=0, le=1)
     captioning_weight: float = 1.0
     img_prediction_weight: float = 1.0

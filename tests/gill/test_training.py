@@ -143,3 +143,20 @@ def test_nothing_to_train_is_an_error():
 def test_unknown_precision_is_an_error():
     with pytest.raises(ValueError, match="'int3'"):
         list(trainer_of(Optimization(steps=1, precision="int3")).run(batches(0)))
+
+
+def test_some_parameters_learn_at_a_rate_of_their_own():
+    module = nn.ModuleDict({"slow": nn.Linear(2, 1), "fast": nn.Linear(2, 1)})
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    def loss(batch):
+        return {"loss": (module["slow"](batch) + module["fast"](batch)).sum()}
+
+    config = Optimization(steps=1, learning_rate=0.1, weight_decay=0.0, gradient_clip=1e9)
+    trainer = Trainer(module, loss, config, rates={"slow": 0.25})
+    list(trainer.run(iter([torch.ones(3, 2)])))
+    # The first step of Adam moves each weight by the learning rate.
+    for name, p in module.named_parameters():
+        expected = 0.025 if name.startswith("slow") else 0.1
+        moved = (before[name] - p.detach()).abs()
+        torch.testing.assert_close(moved, torch.full_like(moved, expected), atol=1e-4, rtol=0)
