@@ -96,9 +96,7 @@ def fit(
             losses,
             optimization(config),
             after_step=adapters.img_tokens.rescale,
-            rates={
-                start: config.captioning_rate for start in ("captioning", "adapters.captioning")
-            },
+            rates=dict.fromkeys(("captioning", "adapters.captioning"), config.captioning_rate),
             split=lambda b: model.split(b, config.packing_probability, config.accumulate),
         )
         order = ShuffledBatches(training, config.batch_size, config.seed, length=_lengths)
