@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from gill.backbones import tiny
 from gill.backbones.language import LanguageModel, UnsuitableModelError, load_pretrained
+from gill.captioning import START_SCALE, CaptioningMap
 from gill.losses import contrastive_loss, generation_loss
 from gill.mapper import MapperSize, new_mapper
 from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
@@ -440,3 +441,14 @@ def test_a_folder_with_another_kind_of_model_is_refused(tmp_path):
     T5Config(vocab_size=60, d_model=16).save_pretrained(tmp_path)
     with pytest.raises(UnsuitableModelError, match=r"T5Config.* is not a causal language model"):
         load_pretrained(str(tmp_path), "float32", torch.device("cpu"))
+
+
+def test_visual_tokens_start_as_a_text_that_pictures_change_a_little():
+    maps = CaptioningMap(5, 4, 3)
+    weight = maps.linear.weight.detach().clone()
+    rows = torch.randn(2, 3)
+    maps.start_from(rows)
+    torch.testing.assert_close(maps(torch.zeros(1, 5))[0], rows[[0, 1, 1, 1]])
+    torch.testing.assert_close(maps.linear.weight.detach(), START_SCALE * weight)
+    maps.start_from(torch.randn(6, 3))  # what is too long is cut
+    assert maps(torch.zeros(2, 5)).shape == (2, 4, 3)
