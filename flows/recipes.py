@@ -108,11 +108,11 @@ def embedded() -> PipelineConfig:
             ),
         ),
         adapters=AdaptersConfig(
-            steps=80,
-            batch_size=32,
+            steps=50,
+            batch_size=16,
             precision=precision,
-            start_prompt="\nA picture:\n",
-            captioning_rate=0.25,
+            start_prompt="\n{}:\n",
+            captioning_rate=0.05,
             learning_rate=3e-3,
             warmup_steps=5,
             schedule="cosine",
@@ -126,7 +126,7 @@ def embedded() -> PipelineConfig:
             refine_noise=0.25,
         ),
         mapper=MapperConfig(
-            steps=2000,
+            steps=1000,
             batch_size=32,
             precision=precision,
             learning_rate=1e-3,
@@ -142,15 +142,15 @@ def embedded() -> PipelineConfig:
         decision=DecisionConfig(
             steps=600,
             batch_size=64,
-            train_prompts=200,
-            validation_prompts=120,
+            train_prompts=180,
+            validation_prompts=90,
             votes=3,
             margin=0.05,
             balance=True,
             schedule="cosine",
             log_every=20,
         ),
-        evaluate=EvaluateConfig(captions=300, pictures=200, decision_prompts=100),
+        evaluate=EvaluateConfig(captions=200, pictures=180, decision_prompts=100),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +19,7 @@ from data import schemas
 from data.artifacts import Artifact, write_json
 from data.shards import AlignedShards, Columns, ShuffledBatches, lists, read_table, shard_names
 from gill.backbones.language import LanguageModel
+from gill.captioning import words_of_pictures
 from gill.evaluation.retrieval import recall
 from gill.losses import GenerationForm, contrastive_loss
 from gill.mapper import Mapper
@@ -27,13 +29,14 @@ from gill.specs import AdapterSpec
 from gill.training import Trainer, autocast
 from tasks.clip_features import FEATURES
 from tasks.config import AdaptersConfig
+from tasks.contract import StageContext
 from tasks.download import IMAGES
 from tasks.frozen import load_language
 from tasks.shardwise import map_shards
-from tasks.stage import StageContext
 from tasks.train import RANDOM, finish, optimization, train
 
 STATES = "states"
+START_PAIRS = 20_000  # that the start of W_cap is fitted to
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,7 @@ def fit(
         torch.manual_seed(config.seed)
         adapters = Adapters(spec, language).to(language.device)
         if config.start_prompt:
-            ids = language.tokenize([config.start_prompt], spec.num_visual_tokens)[0]
-            rows = language.embedding.weight[torch.tensor(ids, device=language.device)]
-            adapters.captioning.start_from(rows.float())
+            _start(adapters, language, config.start_prompt, training)
         model = GillModel(language, adapters, config.max_tokens - config.num_img_tokens)
         losses = _Losses(model, config, joint)
         trained = {"adapters": adapters} | ({} if joint is None else {"mapper": joint.mapper})
@@ -122,6 +123,41 @@ def fit(
     parameters = sum(p.numel() for p in trainer.parameters)
     oddities = {f"captions_{k}": float(v) for k, v in _oddities(model, images).items()}
     return {**metrics, **oddities, "trained_parameters": float(parameters)}
+
+
+def _start(
+    adapters: Adapters, language: LanguageModel, prompt: str, training: AlignedShards
+) -> None:
+    """Let the visual tokens start as a text; ``{}`` in it stands for the words of the picture."""
+    before, slot, after = prompt.partition("{}")
+    head, tail = (
+        list(language.tokenizer(part, add_special_tokens=False)["input_ids"])
+        for part in (before, after)
+    )
+    if slot and len(head) >= adapters.spec.num_visual_tokens:
+        raise ValueError(
+            f"adapters.start_prompt {prompt!r} has {len(head)} tokens before {{}} and there are "
+            f"{adapters.spec.num_visual_tokens} visual tokens; shorten it"
+        )
+    place = [language.eos_id] if slot else []
+    ids = torch.tensor([*head, *place, *tail], device=language.device)
+    words = None
+    if slot:
+        features, captions = [], []
+        for name in training.names():
+            rows = training.read(name)
+            features.append(torch.from_numpy(np.asarray(rows["feature"], np.float32)))
+            captions += [str(caption) for caption in rows["caption"]]
+            if len(captions) >= START_PAIRS:
+                break
+        tokens = language.tokenize(captions, sys.maxsize)
+        known = [i for i, ids_of in enumerate(tokens) if ids_of]
+        words = words_of_pictures(
+            torch.cat(features)[known].to(language.device),
+            [tokens[i] for i in known],
+            language.embedding.weight,
+        )
+    adapters.captioning.start_from(language.embedding.weight[ids].float(), len(head), words)
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from tasks import index as index_stage
 from tasks import mapper as mapper_stage
 from tasks.clip_features import FEATURES
 from tasks.config import GeneratorConfig
+from tasks.contract import StageContext
 from tasks.download import IMAGES
 from tasks.frozen import device_of, load_generator, load_vision
-from tasks.stage import StageContext
 
 
 @dataclass

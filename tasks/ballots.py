@@ -22,9 +22,9 @@ from tasks import index as index_stage
 from tasks.adapters import STATES
 from tasks.answers import Answers, as_image, pooled_features, stored_pictures, webp
 from tasks.config import DecisionConfig
+from tasks.contract import StageContext
 from tasks.download import IMAGES
 from tasks.frozen import load_language
-from tasks.stage import StageContext
 
 SCORES = "scores"
 _CHUNK = 64

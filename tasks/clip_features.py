@@ -18,10 +18,10 @@ from data import schemas
 from data.shards import lists, read_table
 from gill.backbones.vision import VisionEncoder
 from tasks.config import ClipFeaturesConfig
+from tasks.contract import StageContext
 from tasks.download import IMAGES
 from tasks.frozen import load_vision, on_each_device
 from tasks.shardwise import ahead, map_shards
-from tasks.stage import StageContext
 
 FEATURES = "features"
 

@@ -216,7 +216,8 @@ class AdaptersConfig(TrainingConfig):
     num_visual_tokens: int = Field(4, ge=1)
     retrieval_dim: int = Field(256, ge=1)
     max_tokens: int = Field(32, ge=2)  # [IMG] tokens included
-    # Text that the visual tokens start as; empty for the reference's random start.
+    # Text that the visual tokens start as, with {} for one that starts as the words of the picture;
+    # empty for the reference's random start.
     start_prompt: str = ""
     # Of W_cap, as a factor of the learning rate: from a start as text it wants smaller steps.
     captioning_rate: float = Field(1.0, gt=0)

@@ -26,10 +26,10 @@ from tasks import adapters as adapters_stage
 from tasks.answers import Answers, webp
 from tasks.config import ContextsConfig, EvaluateConfig
 from tasks.contestants import Contestant, contestants, slug
+from tasks.contract import StageContext
 from tasks.download import IMAGES
 from tasks.frozen import load_language, load_vision, release_memory
 from tasks.judges import Judges, as_pixels
-from tasks.stage import StageContext
 
 FOLDER = "contexts"
 SIMILARITY = "image_similarity"

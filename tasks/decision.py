@@ -29,7 +29,7 @@ from gill.evaluation.choices import (
 from gill.training import Trainer
 from tasks.ballots import Ballots, cast_ballots
 from tasks.config import DecisionConfig
-from tasks.stage import StageContext
+from tasks.contract import StageContext
 from tasks.train import RANDOM, finish, optimization, train
 
 

@@ -42,9 +42,9 @@ from data.sources import (
 from data.store import Store
 from data.web import WebLimits
 from tasks.config import DownloadConfig
+from tasks.contract import StageContext
 from tasks.fanout import fan_out
 from tasks.registry import stage_named
-from tasks.stage import StageContext, find, fingerprint
 
 IMAGES = image_shards.IMAGES
 _POLL_SECONDS = 2.0
@@ -129,6 +129,8 @@ def _adopt(context: StageContext) -> None:
     if not config.retries or any(context.out.iterdir()):
         return
     before = config.model_copy(update={"retries": config.retries[:-1]})
+    from tasks.stage import find, fingerprint  # with Prefect, which other stages do without
+
     found = find("download", fingerprint(stage_named("download"), before, context.parts, {}))
     if found is None:
         return

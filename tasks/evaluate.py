@@ -36,11 +36,11 @@ from tasks.ballots import score_answers
 from tasks.clip_features import FEATURES
 from tasks.config import EvaluateConfig
 from tasks.contexts import context_metrics, score_contexts
+from tasks.contract import StageContext
 from tasks.download import IMAGES
 from tasks.frozen import load_language, release_memory
 from tasks.judges import Judges, as_pixels
 from tasks.report import Cell, Report
-from tasks.stage import StageContext
 from tasks.text_targets import TARGETS
 
 WORST = 12  # prompts that the report shows

@@ -6,13 +6,10 @@ Beside ``tasks/stage.py`` the only place that knows Prefect.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
-from prefect.futures import wait
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+if TYPE_CHECKING:
+    from prefect.task_runners import TaskRunner
 
 
 def fan_out(
@@ -32,6 +29,12 @@ def fan_out(
         RuntimeError: a runner is wanted that is not installed.
         Whatever a batch raises, once the others have ended.
     """
+    # Imported here, since the processes of the other stages import this module too.
+    from prefect import flow, task
+    from prefect.cache_policies import NO_CACHE
+    from prefect.context import FlowRunContext
+    from prefect.futures import wait
+
     if FlowRunContext.get() is None and runner == "threads":
         for batch in batches:
             work(names=batch, **given)
@@ -52,6 +55,8 @@ def fan_out(
 
 
 def _runner(kind: str, ray_address: str) -> TaskRunner[Any]:
+    from prefect.task_runners import ThreadPoolTaskRunner
+
     if kind == "threads":
         return ThreadPoolTaskRunner(max_workers=1)
     try:

@@ -17,7 +17,7 @@ from gill.retrieval import RetrievalMaps
 from gill.search import EXACT_UP_TO, Index
 from tasks.clip_features import FEATURES
 from tasks.config import IndexConfig
-from tasks.stage import StageContext
+from tasks.contract import StageContext
 
 EMBEDDINGS = "embeddings"
 

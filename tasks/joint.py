@@ -15,8 +15,8 @@ from gill.parallel import Ranks
 from gill.specs import MapperSpec
 from tasks import adapters, mapper
 from tasks.config import JointConfig
+from tasks.contract import StageContext
 from tasks.frozen import load_language
-from tasks.stage import StageContext
 from tasks.text_targets import TARGETS
 from tasks.train import RANDOM, finish
 

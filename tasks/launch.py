@@ -24,7 +24,7 @@ from data.artifacts import write_json
 from tasks.frozen import ROOT
 
 if TYPE_CHECKING:
-    from tasks.stage import StageContext
+    from tasks.contract import StageContext
 
 RESULT = "result.json"
 _TAIL = 25

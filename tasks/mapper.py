@@ -23,8 +23,8 @@ from gill.specs import MapperSpec
 from gill.training import Trainer, autocast
 from tasks.adapters import STATES
 from tasks.config import MapperConfig
+from tasks.contract import StageContext
 from tasks.frozen import device_of
-from tasks.stage import StageContext
 from tasks.text_targets import TARGETS
 from tasks.train import RANDOM, finish, optimization, train
 

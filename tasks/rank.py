@@ -39,9 +39,9 @@ def main() -> None:
     from data.artifacts import Artifact, write_json
     from gill.parallel import Ranks
     from tasks import config, tracking
+    from tasks.contract import StageContext
     from tasks.frozen import device_of
     from tasks.launch import RESULT
-    from tasks.stage import StageContext
 
     runtime = config.RuntimeConfig(**described["runtime"])
     device = device_of(runtime)

@@ -22,7 +22,7 @@ from gill.evaluation.published import (
 )
 from tasks.answers import webp
 from tasks.contexts import SIMILARITY, Difference, Row, differences
-from tasks.stage import StageContext
+from tasks.contract import StageContext
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

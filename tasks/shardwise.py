@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from data.shards import shard_names, write_shard
 from gill.parallel import Ranks
-from tasks.stage import StageContext
+from tasks.contract import StageContext
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")

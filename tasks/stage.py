@@ -45,6 +45,7 @@ from data.artifacts import (
 )
 from tasks import launch, tracking
 from tasks.config import Frozen, PartsConfig, RuntimeConfig
+from tasks.contract import StageContext
 from tasks.frozen import LOADING, identity, release_memory, var_folder
 from tasks.registry import SCHEDULES, STAGES, Stage, ancestors, stage_named, stages_of
 
@@ -62,25 +63,6 @@ class MissingArtifactError(RuntimeError):
 
 class DiskFullError(OSError):
     """Too little room is left to start a stage."""
-
-
-@dataclass(frozen=True)
-class StageContext:
-    """What a stage gets: nothing else is read and nothing outside ``out`` is written.
-
-    Attributes:
-        config: its own configuration. parts: the frozen parts. runtime: device and threads.
-        inputs: the artifacts it needs, by stage.
-        out: a folder that an earlier, killed process may have begun to fill.
-        log: where metrics, pictures and progress go.
-    """
-
-    config: Any
-    parts: PartsConfig
-    runtime: RuntimeConfig
-    inputs: Mapping[str, Artifact]
-    out: Path
-    log: tracking.StageLog
 
 
 @dataclass(frozen=True)

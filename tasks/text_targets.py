@@ -13,10 +13,10 @@ from data.quantised import block_of, quantise
 from data.shards import as_bytes, lists, read_table
 from gill.backbones.image_generator import ImageGenerator
 from tasks.config import TextTargetsConfig
+from tasks.contract import StageContext
 from tasks.download import IMAGES
 from tasks.frozen import load_generator, on_each_device
 from tasks.shardwise import map_shards
-from tasks.stage import StageContext
 
 TARGETS = "targets"
 

@@ -18,7 +18,7 @@ import torch
 from data.artifacts import write_json
 from gill.training import NonFiniteLossError, Optimization, ResumeError, Trainer
 from tasks.config import TrainingConfig
-from tasks.stage import StageContext
+from tasks.contract import StageContext
 
 # Training draws from PyTorch's global generator, which all threads share: one stage at a time.
 RANDOM = threading.Lock()

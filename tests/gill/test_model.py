@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from gill.backbones import tiny
 from gill.backbones.language import LanguageModel, UnsuitableModelError, load_pretrained
-from gill.captioning import START_SCALE, CaptioningMap
+from gill.captioning import START_SCALE, CaptioningMap, words_of_pictures
 from gill.losses import contrastive_loss, generation_loss
 from gill.mapper import MapperSize, new_mapper
 from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
@@ -452,3 +452,20 @@ def test_visual_tokens_start_as_a_text_that_pictures_change_a_little():
     torch.testing.assert_close(maps.linear.weight.detach(), START_SCALE * weight)
     maps.start_from(torch.randn(6, 3))  # what is too long is cut
     assert maps(torch.zeros(2, 5)).shape == (2, 4, 3)
+
+
+def test_one_visual_token_starts_as_the_words_of_the_picture():
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(9, 3, generator=generator)
+    # Features that tell the caption's rare token; token 0 is in every caption.
+    captions = [[0, 1 + i % 4] for i in range(400)]
+    features = torch.eye(4)[[i % 4 for i in range(400)]]
+    weight, bias = words_of_pictures(features, captions, embeddings)
+    maps = CaptioningMap(4, 3, 3)
+    maps.start_from(embeddings[[7, 8, 7]], 1, (weight, bias))
+    visual = maps(torch.eye(4))
+    for token in range(1, 5):
+        own = visual[token - 1, 1]
+        nearest = torch.nn.functional.cosine_similarity(own[None], embeddings[1:5]).argmax()
+        assert int(nearest) == token - 1
+    torch.testing.assert_close(maps.linear.bias.view(3, 3)[[0, 2]], embeddings[[7, 7]])

@@ -87,8 +87,8 @@ class TinyRun:
 
     def run(self, name: str, out: Path, **changes: Any) -> tuple[Any, dict[str, float]]:
         """The stage's context and metrics; what it writes lies in ``out``."""
+        from tasks.contract import StageContext
         from tasks.registry import STAGES
-        from tasks.stage import StageContext
 
         context = StageContext(
             getattr(self.config, name).model_copy(update=changes),

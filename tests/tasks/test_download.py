@@ -20,9 +20,10 @@ from data.shards import read_table, shard_names
 from data.sources import EmbeddedPack
 from flows.recipes import tiny
 from tasks.config import DownloadConfig
+from tasks.contract import StageContext
 from tasks.download import IMAGES, run, source_of
 from tasks.registry import stage_named
-from tasks.stage import Execution, StageContext, fingerprint
+from tasks.stage import Execution, fingerprint
 from tasks.tracking import ConsoleLog
 
 ROOT = Path(__file__).parents[2]

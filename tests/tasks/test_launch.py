@@ -19,8 +19,8 @@ from data.artifacts import Artifact
 from data.shards import read_table
 from flows.recipes import resolve
 from tasks import adapters, clip_features, download, joint, launch, mapper, text_targets
+from tasks.contract import StageContext
 from tasks.launch import RankError
-from tasks.stage import StageContext
 from tasks.tracking import ConsoleLog
 
 pytestmark = pytest.mark.timeout(400)

@@ -9,9 +9,9 @@ from data.shards import read_table, shard_names, write_shard
 from flows.recipes import tiny
 from tasks import clip_features, text_targets
 from tasks.config import DownloadConfig
+from tasks.contract import StageContext
 from tasks.download import run as download
 from tasks.frozen import on_each_device
-from tasks.stage import StageContext
 from tasks.tracking import ConsoleLog
 
 
