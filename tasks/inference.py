@@ -227,9 +227,7 @@ def _recorded_parts(found: Mapping[str, Artifact]) -> PartsConfig:
     recorded: dict[str, Any] = {}
     for artifact in found.values():
         made = artifact.manifest().provenance
-        # The text encoder is a part of the generator, which other stages name as a whole.
-        whole = set(PartsConfig.model_fields) & set(STAGES[artifact.stage].parts)
-        for name in whole - set(recorded):
+        for name in set(STAGES[artifact.stage].whole_parts) - set(recorded):
             try:
                 recorded[name] = made.get("parts", {}).get(name) or tracking.params_of(
                     str(made.get("mlflow_run_id")), name

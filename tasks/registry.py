@@ -31,6 +31,11 @@ class Stage:
     ranks: bool = False
 
     @property
+    def whole_parts(self) -> tuple[str, ...]:
+        """The parts as a recipe has them: the text encoder is one of the generator's."""
+        return tuple("generator" if part == "text_encoder" else part for part in self.parts)
+
+    @property
     def computes(self) -> bool:
         """Whether it trains or uses frozen parts, and so is worth a process of its own."""
         return self.ranks or bool(self.parts)

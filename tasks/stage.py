@@ -251,7 +251,7 @@ class Execution:
                 "resumed": resumed,
                 "parts": {
                     name: getattr(self.parts, name).model_dump(mode="json")
-                    for name in self.stage.parts
+                    for name in self.stage.whole_parts
                 },
             },
         )
@@ -263,7 +263,7 @@ class Execution:
             self.parent_run,
         )
         tracking.log_params(run_id, self.config.model_dump(mode="json"))
-        for name in self.stage.parts:
+        for name in self.stage.whole_parts:
             tracking.log_params(run_id, {name: getattr(self.parts, name).model_dump()})
         tracking.log_artifacts_as_datasets(
             run_id, list(dict.fromkeys(self.inputs.values())), "input"
