@@ -88,7 +88,9 @@ def fit(
         torch.manual_seed(config.seed)
         adapters = Adapters(spec, language).to(language.device)
         if config.start_prompt:
-            _start(adapters, language, config.start_prompt, training)
+            # Not `training`, which may hold the targets too, far larger than all else.
+            pairs = AlignedShards({images: ["caption"], features: ["feature"]}, "train")
+            _start(adapters, language, config.start_prompt, pairs)
         model = GillModel(language, adapters, config.max_tokens - config.num_img_tokens)
         losses = _Losses(model, config, joint)
         trained = {"adapters": adapters} | ({} if joint is None else {"mapper": joint.mapper})
@@ -125,9 +127,7 @@ def fit(
     return {**metrics, **oddities, "trained_parameters": float(parameters)}
 
 
-def _start(
-    adapters: Adapters, language: LanguageModel, prompt: str, training: AlignedShards
-) -> None:
+def _start(adapters: Adapters, language: LanguageModel, prompt: str, pairs: AlignedShards) -> None:
     """Let the visual tokens start as a text; ``{}`` in it stands for the words of the picture."""
     before, slot, after = prompt.partition("{}")
     head, tail = (
@@ -144,8 +144,8 @@ def _start(
     words = None
     if slot:
         features, captions = [], []
-        for name in training.names():
-            rows = training.read(name)
+        for name in pairs.names():
+            rows = pairs.read(name)
             features.append(torch.from_numpy(np.asarray(rows["feature"], np.float32)))
             captions += [str(caption) for caption in rows["caption"]]
             if len(captions) >= START_PAIRS:

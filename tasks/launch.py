@@ -56,7 +56,7 @@ def run(stage: str, context: StageContext, logger: Any, size: int = 1) -> dict[s
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     description = folder / "stage.json"
-    write_json(description, {**_described(stage, context, folder), "size": size})
+    write_json(description, _described(stage, context, folder, size))
     logs = [folder / f"rank-{rank}.log" for rank in range(size)]
     processes: list[subprocess.Popen[bytes]] = []
     told = 0
@@ -86,9 +86,10 @@ def stop_all() -> None:
         _kill(group)
 
 
-def _described(stage: str, context: StageContext, folder: Path) -> dict[str, Any]:
+def _described(stage: str, context: StageContext, folder: Path, size: int) -> dict[str, Any]:
     return {
         "stage": stage,
+        "size": size,
         "config_type": type(context.config).__name__,
         "config": context.config.model_dump(mode="json"),
         "parts": context.parts.model_dump(mode="json"),

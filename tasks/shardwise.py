@@ -49,18 +49,11 @@ def map_shards(
     todo = [n for n in names[ranks.rank :: ranks.size] if n not in there]
     total, done = sum(rows.values()), sum(rows[n] for n in names if n not in set(todo))
     resumed, began = done, time.monotonic()
-    with ThreadPoolExecutor(1, "write") as writer:
-        writing: list[Future[None]] = []
-        for position, (name, table) in enumerate(_converted(converts, source, todo)):
-            for future in writing:
-                future.result()
-            writing = [writer.submit(write_shard, target / name, table)]
-            done += rows[name]
-            speed = (done - resumed) / max(1e-9, time.monotonic() - began)
-            context.log.metrics({"rows_per_second": speed, "rows_done": done}, position)
-            context.log.progress(done, total, unit, resumed=resumed)
-        for future in writing:
-            future.result()
+    for position, name in enumerate(_written(converts, source, target, todo)):
+        done += rows[name]
+        speed = (done - resumed) / max(1e-9, time.monotonic() - began)
+        context.log.metrics({"rows_per_second": speed, "rows_done": done}, position)
+        context.log.progress(done, total, unit, resumed=resumed)
     ranks.barrier()
     return {
         "rows": float(total),
@@ -70,27 +63,45 @@ def map_shards(
     }
 
 
-def _converted(
-    converts: Sequence[Convert], source: Path, names: Sequence[str]
-) -> Iterator[tuple[str, pa.Table]]:
-    """Converted shards as they are made; each function takes the next shard when it is free."""
+def _written(
+    converts: Sequence[Convert], source: Path, target: Path, names: Sequence[str]
+) -> Iterator[str]:
+    """The shards as they are written; each function takes the next one when it is free.
+
+    No more tables wait to be written than there are functions.
+    """
+
+    def write(name: str, table: pa.Table) -> str:
+        write_shard(target / name, table)
+        return name
+
     if len(converts) == 1:
         # In this thread, which may have computed before: every thread that computes on the CPU
         # keeps helpers of its own, and they get in each other's way (docs/experiments.md).
-        yield from ((name, converts[0](source / name)) for name in names)
+        with ThreadPoolExecutor(1, "write") as writer:
+            writing: Future[str] | None = None
+            for name in names:
+                table = converts[0](source / name)
+                if writing is not None:
+                    yield writing.result()
+                writing = writer.submit(write, name, table)
+            if writing is not None:
+                yield writing.result()
         return
     free: SimpleQueue[Convert] = SimpleQueue()
     for one in converts:
         free.put(one)
 
-    def make(name: str) -> tuple[str, pa.Table]:
+    def make(name: str) -> str:
         mine = free.get()
         try:
-            return name, mine(source / name)
+            table = mine(source / name)
         finally:
             free.put(mine)
+        return write(name, table)
 
-    with ThreadPoolExecutor(len(converts), "shards") as pool:
+    # One thread more than there are devices: it writes while all of them work.
+    with ThreadPoolExecutor(len(converts) + 1, "shards") as pool:
         futures = [pool.submit(make, name) for name in names]
         try:
             for future in as_completed(futures):
