@@ -233,6 +233,16 @@ class AlignedShards:
         """Every row of the split in order: for the small held-out splits only."""
         return concatenate([self.read(name) for name in self.names()])
 
+    def first(self, rows: int) -> Columns:
+        """The rows of as many shards as it takes to have ``rows`` of them, or of all."""
+        parts: list[Columns] = []
+        for name in self.names():
+            parts.append(self.read(name))
+            rows -= len(parts[-1]["key"])
+            if rows <= 0:
+                break
+        return concatenate(parts)
+
 
 def concatenate(parts: Sequence[Columns]) -> Columns:
     """Join the rows of several shards."""

@@ -56,7 +56,7 @@ def ablation(
 
     base = {**CHEAP, **(overrides or {})}
     resolve(recipe, base)  # refuse wrong keys before the first run
-    sweeps = [("mapper.kind", value) for value in kinds]
+    sweeps: list[tuple[str, str | int]] = [("mapper.kind", value) for value in kinds]
     sweeps += [("adapters.num_img_tokens", value) for value in tokens]
     points = []
     for key, value in sweeps:

@@ -126,10 +126,11 @@ def embedded() -> PipelineConfig:
             refine_noise=0.25,
         ),
         mapper=MapperConfig(
-            steps=1000,
+            steps=800,
             batch_size=32,
             precision=precision,
-            learning_rate=1e-3,
+            start="fitted",
+            learning_rate=2e-3,
             warmup_steps=50,
             schedule="cosine",
             hidden_dim=256,

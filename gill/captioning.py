@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from gill.linear import ridge
+
 START_SCALE = 0.1
 
 
@@ -73,10 +75,8 @@ def words_of_pictures(
         rows = embeddings[torch.tensor(ids, device=embeddings.device)].float()
         vectors.append(weights @ rows / weights.sum())
     target = torch.stack(vectors).to(features.device)
+    weight, _ = ridge(features, target)
     middle, centre = features.mean(0), target.mean(0)
-    x, y = features - middle, target - centre
-    gram = x.T @ x
-    gram.diagonal().add_(gram.diagonal().mean())
-    weight = torch.linalg.solve(gram, x.T @ y)
-    weight = weight * (y.norm() / (x @ weight).norm().clamp(min=1e-6))
-    return weight.T, centre - middle @ weight
+    reached = ((features - middle) @ weight.T).norm().clamp(min=1e-6)
+    weight = weight * ((target - centre).norm() / reached)
+    return weight, centre - weight @ middle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -12,7 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from gill.linear import ridge
+
 MapperKind = Literal["gill", "linear", "mlp", "encoder"]
+SMALL = 0.1  # what random weights are multiplied by beside ones that are fitted
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,18 @@ class Mapper(nn.Module):
         super().__init__()
         self.num_targets, self.target_dim = num_targets, target_dim
 
+    def start_from(self, inputs: Tensor, targets: Tensor) -> None:
+        """Start fitted to some examples in closed form, rather than random.
+
+        [IMG] states vary most along a few directions that all captions share, and targets far from
+        zero: a random mapper spends most of a short training on finding the two means and scales
+        (docs/experiments.md). What is computed is unchanged, only where training begins.
+
+        Args:
+            inputs: ``(n, r, llm_dim)``. targets: ``(n, num_targets, target_dim)``.
+        """
+        raise NotImplementedError
+
 
 class GillMapper(Mapper):
     """GILLMapper: learnt queries attend to the encoded [IMG] states (the paper's section 3.2).
@@ -72,6 +87,10 @@ class GillMapper(Mapper):
 
     def forward(self, x: Tensor) -> Tensor:
         """See ``Mapper``."""
+        out: Tensor = self.model(self.tfm.decoder.norm(self._decoded(x)))
+        return out
+
+    def _decoded(self, x: Tensor) -> Tensor:
         with _attention(x.device):
             memory = self.tfm.encoder(self.fc(x))
             # The queries are the same for every example until they first see the memory, so the
@@ -85,8 +104,36 @@ class GillMapper(Mapper):
                 )
                 inner = layer.activation(layer.linear1(layer.norm3(decoded)))
                 decoded = decoded + layer.linear2(inner)
-        out: Tensor = self.model(self.tfm.decoder.norm(decoded))
-        return out
+        return decoded
+
+    @torch.no_grad()
+    def start_from(self, inputs: Tensor, targets: Tensor) -> None:
+        """See ``Mapper``: a ridge regression from the mean encoded state to the mean target.
+
+        ``fc`` gives whitened states, ``model`` reads principal components of the targets, of which
+        the queries are the mean by position. The first cross-attention adds the regression to
+        them, and the other branches begin small.
+        """
+        whiten(self.fc, inputs.flatten(0, 1))
+        components = draw_from(self.model, targets.flatten(0, 1))
+        mean = targets.mean(0, keepdim=True)
+        self.query_embs.copy_(components(mean))
+        for layer in (*self.tfm.encoder.layers, *self.tfm.decoder.layers):
+            for branch in (layer.self_attn.out_proj, layer.linear2):
+                branch.weight.mul_(SMALL)
+        read = [self.tfm.encoder(self.fc(part)).mean(1) for part in inputs.split(256)]
+        weight, bias = ridge(torch.cat(read), components((targets - mean).mean(1), centred=True))
+        first = self.tfm.decoder.layers[0].multihead_attn
+        dim = len(bias)
+        first.in_proj_weight[2 * dim :] = torch.eye(dim, device=bias.device)
+        first.in_proj_bias[2 * dim :] = 0
+        first.out_proj.weight.copy_(weight)
+        first.out_proj.bias.copy_(bias)
+        for later in self.tfm.decoder.layers[1:]:
+            later.multihead_attn.out_proj.weight.mul_(SMALL)
+        # The last norm takes the scale away; its weight gives it back.
+        scale = torch.cat([self._decoded(part).std(-1).flatten() for part in inputs.split(256)])
+        self.tfm.decoder.norm.weight.fill_(float(scale.mean()))
 
 
 def attend_to_few(attention: nn.MultiheadAttention, x: Tensor, memory: Tensor) -> Tensor:
@@ -138,6 +185,13 @@ class LinearMapper(Mapper):
         out: Tensor = self.up(self.down(x.flatten(1)))
         return out.view(len(x), self.num_targets, self.target_dim)
 
+    @torch.no_grad()
+    def start_from(self, inputs: Tensor, targets: Tensor) -> None:
+        """See ``Mapper``: whitened states, and the mean target."""
+        whiten(self.down, inputs.flatten(1))
+        self.up.weight.mul_(SMALL)
+        self.up.bias.copy_(targets.mean(0).flatten())
+
 
 class MlpMapper(LinearMapper):
     """The linear mapper with a hidden layer and a non-linearity."""
@@ -181,6 +235,58 @@ class EncoderMapper(Mapper):
             encoded = self.encoder(joined)
         out: Tensor = self.model(encoded[:, : self.num_targets])
         return out
+
+    @torch.no_grad()
+    def start_from(self, inputs: Tensor, targets: Tensor) -> None:
+        """See ``Mapper``: whitened states, and the mean target by position."""
+        whiten(self.fc, inputs.flatten(0, 1))
+        components = draw_from(self.model, targets.flatten(0, 1))
+        self.positions.copy_(components(targets.mean(0, keepdim=True)))
+        for layer in self.encoder.layers:
+            layer.linear2.weight.mul_(SMALL)
+
+
+def principal(values: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean ``(dim,)``, principal directions ``(dim, k)`` and deviations ``(k,)`` of ``(n, dim)``.
+
+    ``k`` is ``most`` or ``dim``, whichever is smaller. Deviations below a thousandth of the largest
+    are raised to that, since nothing but noise would be scaled up by them.
+    """
+    mean = values.mean(0)
+    centred = values - mean
+    covariance = (centred.T @ centred / len(values)).cpu().double()
+    variances, directions = torch.linalg.eigh(covariance)
+    deviations = variances.flip(0)[:most].clamp(min=0).sqrt()
+    deviations = deviations.clamp(min=max(1e-3 * float(deviations[0]), 1e-12))
+    return mean, directions.flip(1)[:, :most].to(values), deviations.to(values)
+
+
+@torch.no_grad()
+def whiten(layer: nn.Linear, values: Tensor) -> None:
+    """Let a layer give the principal components of ``(n, dim)``, each with unit variance."""
+    mean, directions, deviations = principal(values, layer.out_features)
+    layer.weight.zero_()
+    layer.weight[: len(deviations)] = (directions / deviations).T
+    layer.bias.copy_(-layer.weight @ mean)
+
+
+@torch.no_grad()
+def draw_from(layer: nn.Linear, values: Tensor) -> Callable[..., Tensor]:
+    """Let a layer make values like ``(n, dim)`` from principal components of unit variance.
+
+    Returns:
+        What gives the components of values, or of differences between them if ``centred``.
+    """
+    mean, directions, deviations = principal(values, layer.in_features)
+    layer.weight.zero_()
+    layer.weight[:, : len(deviations)] = directions * deviations
+    layer.bias.copy_(mean)
+
+    def components(given: Tensor, centred: bool = False) -> Tensor:
+        found = (given if centred else given - mean) @ directions / deviations
+        return F.pad(found, (0, layer.in_features - len(deviations)))
+
+    return components
 
 
 def new_mapper(

@@ -143,17 +143,13 @@ def _start(adapters: Adapters, language: LanguageModel, prompt: str, pairs: Alig
     ids = torch.tensor([*head, *place, *tail], device=language.device)
     words = None
     if slot:
-        features, captions = [], []
-        for name in pairs.names():
-            rows = pairs.read(name)
-            features.append(torch.from_numpy(np.asarray(rows["feature"], np.float32)))
-            captions += [str(caption) for caption in rows["caption"]]
-            if len(captions) >= START_PAIRS:
-                break
+        rows = pairs.first(START_PAIRS)
+        features = torch.from_numpy(np.asarray(rows["feature"], np.float32))
+        captions = [str(caption) for caption in rows["caption"]]
         tokens = language.tokenize(captions, sys.maxsize)
         known = [i for i, ids_of in enumerate(tokens) if ids_of]
         words = words_of_pictures(
-            torch.cat(features)[known].to(language.device),
+            features[known].to(language.device),
             [tokens[i] for i in known],
             language.embedding.weight,
         )

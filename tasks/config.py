@@ -112,7 +112,16 @@ class PartsConfig(Frozen):
         return PartConfig(name=self.generator.name)
 
 
-class DownloadConfig(Frozen):
+class SharedOut(Frozen):
+    """A stage whose shards can be shared out over the workers of a Ray cluster, in batches."""
+
+    runner: Literal["threads", "ray"] = neutral("threads")  # threads: of this machine
+    ray_address: str = neutral("")  # of a cluster; otherwise a local one is started
+    shards_per_task: int = neutral(64, ge=1)
+    gpus_per_task: float = neutral(0, ge=0)  # that Ray sets aside for a batch
+
+
+class DownloadConfig(SharedOut):
     """Pairs into image shards; docs/download.md says what each source wants."""
 
     source: Literal["embedded", "cc3m", "folder", "webdataset", "huggingface"] = "embedded"
@@ -148,9 +157,6 @@ class DownloadConfig(Frozen):
     in_flight: int = neutral(64, ge=1)
     shards_at_once: int = neutral(3, ge=1)
     store: str = neutral("")  # an fsspec address that machines share while they fetch
-    runner: Literal["threads", "ray"] = neutral("threads")
-    ray_address: str = neutral("")  # of a cluster; otherwise a local one is started
-    shards_per_task: int = neutral(64, ge=1)
 
     @model_validator(mode="after")
     def _contact_for_the_web(self) -> Self:
@@ -162,13 +168,13 @@ class DownloadConfig(Frozen):
         return self
 
 
-class ClipFeaturesConfig(Frozen):
+class ClipFeaturesConfig(SharedOut):
     """Pooled vision features of every image."""
 
     batch_size: int = neutral(64, ge=1)
 
 
-class TextTargetsConfig(Frozen):
+class TextTargetsConfig(SharedOut):
     """The generator's text-encoder output for every caption.
 
     ``int8`` takes 0.52 of the bytes of ``fp16``; docs/download.md has its error.
@@ -254,6 +260,8 @@ class MapperConfig(TrainingConfig):
     feedforward_dim: int = 2048
     loss_form: Literal["norm", "squared"] = "norm"
     baselines: tuple[Literal["gill", "linear", "mlp", "encoder"], ...] = ("linear",)
+    # fitted: in closed form to the first captions, before any training; random as in the reference.
+    start: Literal["random", "fitted"] = "random"
 
 
 class JointConfig(AdaptersConfig):

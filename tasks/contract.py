@@ -21,6 +21,7 @@ class StageContext:
         inputs: the artifacts it needs, by stage.
         out: a folder that an earlier, killed process may have begun to fill.
         log: where metrics, pictures and progress go.
+        shards: the image shards to convert; empty for all. A worker of a cluster gets some.
     """
 
     config: Any
@@ -29,3 +30,4 @@ class StageContext:
     inputs: Mapping[str, Artifact]
     out: Path
     log: tracking.StageLog
+    shards: tuple[str, ...] = ()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -43,11 +42,10 @@ from data.store import Store
 from data.web import WebLimits
 from tasks.config import DownloadConfig
 from tasks.contract import StageContext
-from tasks.fanout import fan_out
+from tasks.fanout import fan_out, reporting
 from tasks.registry import stage_named
 
 IMAGES = image_shards.IMAGES
-_POLL_SECONDS = 2.0
 _SAMPLE, _SAMPLES_OF_EACH = 24, 5
 
 
@@ -148,17 +146,7 @@ def _fetch(context: StageContext, source: Source) -> None:
     plan = prepare(source, settings)
     with _watching(context, plan, len(config.retries)):
         names = plan.unfinished(len(config.retries))
-        size = config.shards_per_task
-        batches = [names[i : i + size] for i in range(0, len(names), size)]
-        fan_out(
-            "download",
-            fetch_batch,
-            batches,
-            config.runner,
-            config.ray_address,
-            config=config,
-            store=address,
-        )
+        fan_out("download", fetch_batch, names, config, config=config, store=address)
     if config.store:
         _bring_here(plan.store, context.out)
 
@@ -178,10 +166,8 @@ def _bring_here(store: Store, out: Path) -> None:
                     here.write(f"{folder}/{name}", partial(shutil.copyfileobj, handle))
 
 
-@contextmanager
-def _watching(context: StageContext, plan: Plan, passes: int) -> Iterator[None]:
+def _watching(context: StageContext, plan: Plan, passes: int) -> AbstractContextManager[None]:
     """Report what finished shards say, wherever they are made, until the block ends."""
-    stop = threading.Event()
     total = sum(plan.rows.values())
     began = time.time()
     seen: dict[str, dict[str, Any]] = {}
@@ -203,18 +189,7 @@ def _watching(context: StageContext, plan: Plan, passes: int) -> Iterator[None]:
         resumed = done - sum(s["rows"] for s in fresh)
         context.log.progress(done, total, "addresses", resumed)
 
-    def watch() -> None:
-        while not stop.wait(_POLL_SECONDS):
-            report()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        report()
+    return reporting(report)
 
 
 def _convert(context: StageContext, source: Source) -> None:

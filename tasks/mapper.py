@@ -28,6 +28,8 @@ from tasks.frozen import device_of
 from tasks.text_targets import TARGETS
 from tasks.train import RANDOM, finish, optimization, train
 
+START_PAIRS = 4096  # that a fitted start is fitted to
+
 
 @dataclass(frozen=True)
 class MapperBatch:
@@ -86,6 +88,9 @@ def _fit(
     with RANDOM:
         torch.manual_seed(config.seed)
         mapper = build(spec).to(device)
+        if config.start == "fitted":
+            rows = _batch(training.first(START_PAIRS), spec, img, device)
+            mapper.start_from(rows.inputs, rows.targets.float())
 
         def loss(batch: MapperBatch) -> dict[str, Tensor]:
             value = generation_loss(mapper(batch.inputs), batch.targets, config.loss_form)

@@ -43,7 +43,7 @@ def map_shards(
     """
     ranks = ranks or Ranks()
     converts = [convert] if callable(convert) else list(convert)
-    names = shard_names(source)
+    names = list(context.shards) or shard_names(source)
     rows = {name: pq.read_metadata(source / name).num_rows for name in names}
     there = {name for name in names if (target / name).exists()}
     todo = [n for n in names[ranks.rank :: ranks.size] if n not in there]

@@ -3,9 +3,6 @@
 import io
 import json
 import logging
-import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from flow import pipeline
 from hostile import encoded, picture, response
 
 from data import schemas
@@ -285,18 +283,7 @@ def test_two_ray_workers_take_a_slice_each(server, tmp_path, var):
     config = {**WEB, "paths": listed(tmp_path, pairs), "limit": None}
     overrides = {f"download.{k}": v for k, v in config.items()}
     overrides |= {"download.runner": "ray", "download.shards_per_task": 2}
-    command = [sys.executable, "-m", "flows.pipeline", "--recipe", "tiny", "--stage", "download",
-               "--overrides", json.dumps(overrides)]  # fmt: skip
-    environment = {
-        **os.environ,
-        "GILL_VAR": str(var),
-        "PREFECT_API_URL": "",
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True,
-                          check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    pipeline(tmp_path, var, "--stage", "download", "--overrides", json.dumps(overrides))
     (out,) = [p for p in (var / "store/download").iterdir() if p.is_dir()]
     assert len(rows(out)) == 40
     stats = [json.loads(p.read_text()) for p in sorted((out / "stats").iterdir())]
