@@ -234,14 +234,15 @@ class AlignedShards:
         return concatenate([self.read(name) for name in self.names()])
 
     def first(self, rows: int) -> Columns:
-        """The rows of as many shards as it takes to have ``rows`` of them, or of all."""
+        """The first rows of the split, or all where there are fewer."""
         parts: list[Columns] = []
+        found = 0
         for name in self.names():
             parts.append(self.read(name))
-            rows -= len(parts[-1]["key"])
-            if rows <= 0:
+            found += len(parts[-1]["key"])
+            if found >= rows:
                 break
-        return concatenate(parts)
+        return take(concatenate(parts), np.arange(min(rows, found)))
 
 
 def concatenate(parts: Sequence[Columns]) -> Columns:

@@ -122,6 +122,7 @@ def embedded() -> PipelineConfig:
             log_every=3,
             checkpoint_every=10,
             validate_every=100,
+            validation_pairs=192,
             refine_steps=300,
             refine_noise=0.25,
         ),

@@ -33,7 +33,7 @@ from tasks.contract import StageContext
 from tasks.download import IMAGES
 from tasks.frozen import load_language
 from tasks.shardwise import map_shards
-from tasks.train import RANDOM, finish, optimization, train
+from tasks.train import RANDOM, finish, held_out, optimization, train
 
 STATES = "states"
 START_PAIRS = 20_000  # that the start of W_cap is fitted to
@@ -89,8 +89,8 @@ def fit(
         adapters = Adapters(spec, language).to(language.device)
         if config.start_prompt:
             # Not `training`, which may hold the targets too, far larger than all else.
-            pairs = AlignedShards({images: ["caption"], features: ["feature"]}, "train")
-            _start(adapters, language, config.start_prompt, pairs)
+            begun_with = AlignedShards({images: ["caption"], features: ["feature"]}, "train")
+            _start(adapters, language, config.start_prompt, begun_with)
         model = GillModel(language, adapters, config.max_tokens - config.num_img_tokens)
         losses = _Losses(model, config, joint)
         trained = {"adapters": adapters} | ({} if joint is None else {"mapper": joint.mapper})
@@ -103,10 +103,10 @@ def fit(
             split=lambda b: model.split(b, config.packing_probability, config.accumulate),
         )
         order = ShuffledBatches(training, config.batch_size, config.seed, length=_lengths)
-        held_out = AlignedShards(folders, "validation").all()
+        pairs = held_out(AlignedShards(folders, "validation"), config)
 
         def validate() -> dict[str, float]:
-            return validation(losses, held_out)
+            return validation(losses, pairs)
 
         train(
             trainer,

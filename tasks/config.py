@@ -210,12 +210,18 @@ class TrainingConfig(Frozen):
     keep_checkpoints: int = neutral(2, ge=1)
 
     def bearing(self) -> dict[str, Any]:
-        """The fields that bear on the result: with a choice by validation, its frequency too."""
-        chosen = self.keep_best or self.early_stopping
-        return super().bearing() | ({"validate_every": self.validate_every} if chosen else {})
+        """The fields that bear on the result: with a choice by validation, how it is done too."""
+        own = self.model_dump(include={"validate_every", "validation_pairs"})
+        return super().bearing() | (own if self.keep_best or self.early_stopping else {})
 
 
-class AdaptersConfig(TrainingConfig):
+class PairsTrainingConfig(TrainingConfig):
+    """A training stage that is validated on image-caption pairs."""
+
+    validation_pairs: int = neutral(0, ge=0)  # that a validation looks at; 0: the whole split
+
+
+class AdaptersConfig(PairsTrainingConfig):
     """W_cap, E_img, W_t2i, W_i2t and the temperature."""
 
     num_img_tokens: int = Field(8, ge=1)
@@ -250,7 +256,7 @@ class AdaptersConfig(TrainingConfig):
         return self
 
 
-class MapperConfig(TrainingConfig):
+class MapperConfig(PairsTrainingConfig):
     """GILLMapper and the rivals that are trained beside it for comparison."""
 
     kind: Literal["gill", "linear", "mlp", "encoder"] = "gill"

@@ -26,7 +26,7 @@ from tasks.config import MapperConfig
 from tasks.contract import StageContext
 from tasks.frozen import device_of
 from tasks.text_targets import TARGETS
-from tasks.train import RANDOM, finish, optimization, train
+from tasks.train import RANDOM, finish, held_out, optimization, train
 
 START_PAIRS = 4096  # that a fitted start is fitted to
 
@@ -54,7 +54,7 @@ def run(context: StageContext) -> dict[str, float]:
     targets = context.inputs["text_targets"].file(TARGETS)
     img = img_embeddings(context.inputs["adapters"])
     training = AlignedShards({states: ["state"], targets: ["target"]}, "train")
-    held_out = AlignedShards({states: ["state"], targets: ["target"]}, "validation").all()
+    pairs = held_out(AlignedShards({states: ["state"], targets: ["target"]}, "validation"), config)
     num_targets, target_dim = schemas.shape_of(pq.read_schema(targets / training.names()[0]))
     metrics: dict[str, float] = {}
     mean = _mean_target(training, num_targets, target_dim)
@@ -64,9 +64,9 @@ def run(context: StageContext) -> dict[str, float]:
         )
         spec = MapperSpec(img.shape[1], img.shape[0], num_targets, target_dim, size)
         name = "" if kind == config.kind else kind
-        found = _fit(context, spec, img, training, held_out, name)
+        found = _fit(context, spec, img, training, pairs, name)
         metrics |= {f"{name}_{k}" if name else k: v for k, v in found.items()}
-    true = torch.from_numpy(np.asarray(held_out["target"], np.float32))
+    true = torch.from_numpy(np.asarray(pairs["target"], np.float32))
     guess = mean.expand(len(true), -1, -1)
     constant = generation_loss(guess, true.view(-1, num_targets, target_dim), config.loss_form)
     metrics["mean_target_l_g"] = float(constant)  # what ignoring the caption would reach
@@ -80,7 +80,7 @@ def _fit(
     spec: MapperSpec,
     img: Tensor,
     training: AlignedShards,
-    held_out: Columns,
+    pairs: Columns,
     name: str,
 ) -> dict[str, float]:
     config: MapperConfig = context.config
@@ -98,10 +98,10 @@ def _fit(
 
         def validate() -> dict[str, float]:
             mapper.eval()
-            count, total = len(held_out["key"]), 0.0
+            count, total = len(pairs["key"]), 0.0
             with torch.no_grad(), autocast(device, config.precision):
                 for start in range(0, count, config.batch_size):
-                    rows = {k: v[start : start + config.batch_size] for k, v in held_out.items()}
+                    rows = {k: v[start : start + config.batch_size] for k, v in pairs.items()}
                     batch = _batch(rows, spec, img, device)
                     total += float(loss(batch)["loss"]) * len(batch)
             return {"l_g": total / count}

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from data.artifacts import write_json
+from data.shards import AlignedShards, Columns
 from gill.training import NonFiniteLossError, Optimization, ResumeError, Trainer
-from tasks.config import TrainingConfig
+from tasks.config import PairsTrainingConfig, TrainingConfig
 from tasks.contract import StageContext
 
 # Training draws from PyTorch's global generator, which all threads share: one stage at a time.
@@ -30,6 +31,11 @@ def optimization(config: TrainingConfig) -> Optimization:
     """The optimizer settings of a training stage."""
     names = Optimization.__dataclass_fields__
     return Optimization(**{k: v for k, v in config.model_dump().items() if k in names})
+
+
+def held_out(shards: AlignedShards, config: PairsTrainingConfig) -> Columns:
+    """The pairs that a validation looks at."""
+    return shards.first(config.validation_pairs) if config.validation_pairs else shards.all()
 
 
 def save_checkpoint(path: Path, trainer: Trainer) -> None:

@@ -68,6 +68,15 @@ def test_folders_join_by_row(folders):
     assert rows["feature"].shape == (47, 3)
 
 
+@pytest.mark.parametrize("count", [3, 10, 24, 47, 99])
+def test_the_first_rows_are_those_in_order(folders, count):
+    left, right = folders
+    shards = AlignedShards({left: ["feature"], right: []}, "train")
+    found, every = shards.first(count), shards.all()
+    assert found["key"] == every["key"][:count]
+    assert found["feature"].tolist() == every["feature"][:count].tolist()
+
+
 def test_a_misaligned_shard_is_named_with_its_row(folders):
     left, right = folders
     keys = [f"k{i}" for i in range(10, 20)]
