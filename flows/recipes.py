@@ -122,12 +122,12 @@ def embedded() -> PipelineConfig:
             log_every=3,
             checkpoint_every=10,
             validate_every=100,
-            validation_pairs=192,
+            validation_pairs=128,
             refine_steps=300,
             refine_noise=0.25,
         ),
         mapper=MapperConfig(
-            steps=800,
+            steps=600,
             batch_size=32,
             precision=precision,
             start="fitted",
@@ -144,15 +144,15 @@ def embedded() -> PipelineConfig:
         decision=DecisionConfig(
             steps=600,
             batch_size=64,
-            train_prompts=180,
-            validation_prompts=90,
+            train_prompts=160,
+            validation_prompts=80,
             votes=3,
             margin=0.05,
             balance=True,
             schedule="cosine",
             log_every=20,
         ),
-        evaluate=EvaluateConfig(captions=200, pictures=180, decision_prompts=100),
+        evaluate=EvaluateConfig(captions=160, pictures=160, decision_prompts=100),
     )
 
 
