@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gill.backbones.language import LanguageModel
@@ -374,5 +375,7 @@ class GillModel:
         frozen = self.language.embed(ids.clamp(0, self.language.vocab_size - 1))
         number = ids - self.adapters.img_tokens.first_id
         rows = self.adapters.img_tokens.weight * self.language.embed_scale
-        img = rows[number.clamp(min=0)].to(frozen.dtype)
+        # Not rows[number]: on a CPU its backward adds up in whatever order its threads come, so two
+        # runs would differ in the last bit, and a resumed run from one never killed.
+        img = F.embedding(number.clamp(min=0), rows).to(frozen.dtype)
         return torch.where((number >= 0)[..., None], img, frozen)

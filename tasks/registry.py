@@ -76,7 +76,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "adapters",
-            4,
+            5,
             ("download", "clip_features"),
             ("language",),
             model="gill-adapters",
@@ -142,7 +142,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "joint",
-            3,
+            4,
             ("download", "clip_features", "text_targets"),
             ("language",),
             model="gill-joint",
