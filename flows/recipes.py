@@ -127,7 +127,7 @@ def embedded() -> PipelineConfig:
             refine_noise=0.25,
         ),
         mapper=MapperConfig(
-            steps=600,
+            steps=1000,
             batch_size=32,
             precision=precision,
             start="fitted",

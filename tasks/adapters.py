@@ -33,7 +33,7 @@ from tasks.contract import StageContext
 from tasks.download import IMAGES
 from tasks.frozen import load_language
 from tasks.shardwise import map_shards
-from tasks.train import RANDOM, finish, held_out, optimization, train
+from tasks.train import RANDOM, finish, held_out, on_device, optimization, train
 
 STATES = "states"
 START_PAIRS = 20_000  # that the start of W_cap is fitted to
@@ -183,7 +183,7 @@ class _Losses:
 
     def batch(self, rows: Columns) -> AdapterBatch:
         """A batch of shard rows; targets stay on the CPU until a part of them is wanted."""
-        features = torch.from_numpy(np.asarray(rows["feature"], dtype=np.float32))
+        device = self.model.language.device
         targets = None
         if self.joint is not None:
             mapper = self.joint.mapper
@@ -191,7 +191,7 @@ class _Losses:
             targets = targets.view(-1, mapper.num_targets, mapper.target_dim)
         return AdapterBatch(
             self.model.tokenize([str(c) for c in rows["caption"]]),
-            features.to(self.model.language.device, non_blocking=True),
+            on_device(rows["feature"], device, np.float32),
             targets,
             tuple(str(key) for key in rows["key"]),
         )
@@ -214,8 +214,8 @@ def refine(context: StageContext, adapters: Adapters, features: Path) -> None:
 
     def batches(start: int) -> Iterator[RefineBatch]:
         for rows in order.batches(start):
-            states = torch.from_numpy(np.asarray(rows["state"], np.float32)).to(device)
-            feature = torch.from_numpy(np.asarray(rows["feature"], np.float32)).to(device)
+            states = on_device(rows["state"], device, np.float32)
+            feature = on_device(rows["feature"], device, np.float32)
             yield RefineBatch(states.view(len(states), config.num_img_tokens, -1), feature)
 
     settings = replace(

@@ -26,7 +26,7 @@ from tasks.config import MapperConfig
 from tasks.contract import StageContext
 from tasks.frozen import device_of
 from tasks.text_targets import TARGETS
-from tasks.train import RANDOM, finish, held_out, optimization, train
+from tasks.train import RANDOM, finish, held_out, on_device, optimization, train
 
 START_PAIRS = 4096  # that a fitted start is fitted to
 
@@ -160,8 +160,7 @@ def mapper_input(states: Tensor, img: Tensor) -> Tensor:
 
 
 def _batch(rows: Columns, spec: MapperSpec, img: Tensor, device: torch.device) -> MapperBatch:
-    states = torch.from_numpy(np.asarray(rows["state"])).to(device, non_blocking=True)
-    target = torch.from_numpy(np.asarray(rows["target"])).to(device, non_blocking=True)
+    states, target = on_device(rows["state"], device), on_device(rows["target"], device)
     inputs = mapper_input(states.view(-1, spec.num_img_tokens, spec.llm_dim), img)
     keys = tuple(str(key) for key in rows["key"])
     return MapperBatch(inputs, target.view(-1, spec.num_targets, spec.target_dim), keys)

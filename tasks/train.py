@@ -13,7 +13,10 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from data.artifacts import write_json
 from data.shards import AlignedShards, Columns
@@ -36,6 +39,17 @@ def optimization(config: TrainingConfig) -> Optimization:
 def held_out(shards: AlignedShards, config: PairsTrainingConfig) -> Columns:
     """The pairs that a validation looks at."""
     return shards.first(config.validation_pairs) if config.validation_pairs else shards.all()
+
+
+def on_device(values: Any, device: torch.device, dtype: npt.DTypeLike | None = None) -> Tensor:
+    """A column of a batch on the device, through pinned memory where that is a GPU.
+
+    The copy then runs beside what the GPU is doing, and so does the next step's reading.
+    """
+    rows = torch.from_numpy(np.asarray(values, dtype))
+    if device.type == "cuda":
+        rows = rows.pin_memory()
+    return rows.to(device, non_blocking=True)
 
 
 def save_checkpoint(path: Path, trainer: Trainer) -> None:
