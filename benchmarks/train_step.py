@@ -8,6 +8,9 @@ every position, and an optimizer over the whole embedding matrix. Ours reads sto
 the frozen prefix without autograd, one pass for l_p, l_r and l_g, logits only where there is a
 label, and an optimizer over the trained parts. Weights are random: only time and memory count.
 
+The multiplications and additions of both sides' matrix products are counted too, in a turn of its
+own: their ratio is what fewer operations alone would give.
+
 Both sides run in the same precision. Each runs in processes of its own, in turns; a turn's figure
 is the mean over its steps (for ours a whole window of the loader, whose batches are sorted by
 length; the baseline pads every batch alike), and the medians over the turns are compared.
@@ -28,6 +31,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from data.shards import ShuffledBatches
 from gill.backbones.language import LanguageModel
@@ -172,7 +176,10 @@ class ReferenceRun:
         self.vision(pixels)
         words = F.embedding(ids, parts.embedding)
         hidden, _ = language.hidden(words, mask)
-        conditioning = parts.mapper(hidden[here, img_at].float() + words[here, img_at])
+        mapper = parts.mapper  # as PyTorch's Transformer computes it, without our short cuts
+        memory = mapper.fc(hidden[here, img_at].float() + words[here, img_at])
+        decoded = mapper.tfm(memory, mapper.query_embs.expand(count, -1, -1))
+        conditioning = mapper.model(decoded)
         loss = loss + generation_loss(conditioning, targets)
         loss = loss + 0.5 * self._logits_loss(hidden, labels)
 
@@ -261,6 +268,13 @@ def measure(side: str, shape: Shape, batch: int, precision: str, device: torch.d
     return _result(seconds, optimizer_bytes(trainer.optimizer), device)
 
 
+def operations(side: str, shape: Shape, batch: int, precision: str, device: torch.device) -> float:
+    """Floating-point operations of the matrix products for one example, as PyTorch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        steps = measure(side, shape, batch, precision, device)["steps"]
+    return counter.get_total_flops() / (steps * batch)
+
+
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -271,7 +285,12 @@ def _result(seconds: list[float], moments: int, device: torch.device) -> dict:
         peak = torch.cuda.max_memory_allocated()
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seconds": statistics.mean(seconds[1:]), "optimizer_bytes": moments, "peak_bytes": peak}
+    return {
+        "seconds": statistics.mean(seconds[1:]),
+        "steps": len(seconds),
+        "optimizer_bytes": moments,
+        "peak_bytes": peak,
+    }
 
 
 def main() -> None:
@@ -282,21 +301,26 @@ def main() -> None:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default=None)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--side", default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = given.precision or ("float32" if device.type == "cpu" else "bfloat16")
     if given.side:
-        found = measure(given.side, SHAPES[given.shape], given.batch, precision, device)
-        print(json.dumps(found))
+        what = (given.side, SHAPES[given.shape], given.batch, precision, device)
+        print(json.dumps(operations(*what) if given.count else measure(*what)))
         return
+
+    def apart(side: str, *more: str) -> Any:
+        command = [sys.executable, "-m", "benchmarks.train_step", "--side", side, *more]
+        command += ["--shape", given.shape, "--batch", str(given.batch), "--precision", precision]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout.splitlines()[-1])
+
     sides: dict[str, list[dict]] = {s: [] for s in ("baseline", "joint", "adapters", "mapper")}
+    counted = {side: apart(side, "--count") for side in sides}
     for turn in range(given.turns):
         for side, found in sides.items():
-            command = [sys.executable, "-m", "benchmarks.train_step", "--side", side]
-            command += ["--shape", given.shape, "--batch", str(given.batch)]
-            command += ["--precision", precision]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found.append(json.loads(done.stdout.splitlines()[-1]))
+            found.append(apart(side))
             speed = given.batch / found[-1]["seconds"]
             print(f"turn {turn + 1}, {side}: {speed:.2f} examples/s", flush=True)
     rate = {
@@ -318,6 +342,11 @@ def main() -> None:
         "ratio_staged": round(staged / rate["baseline"], 2),
         "adapters_examples_per_s": round(rate["adapters"], 3),
         "mapper_examples_per_s": round(rate["mapper"], 3),
+        "operations_per_example": {side: round(count) for side, count in counted.items()},
+        "operations_joint": round(counted["baseline"] / counted["joint"], 2),
+        "operations_staged": round(
+            counted["baseline"] / (counted["adapters"] + counted["mapper"]), 2
+        ),
         "baseline_peak_bytes": peak["baseline"],
         "joint_peak_bytes": peak["joint"],
         "baseline_optimizer_bytes": sides["baseline"][0]["optimizer_bytes"],
