@@ -89,8 +89,7 @@ def _fit(
         torch.manual_seed(config.seed)
         mapper = build(spec).to(device)
         if config.start == "fitted":
-            rows = _batch(training.first(START_PAIRS), spec, img, device)
-            mapper.start_from(rows.inputs, rows.targets.float())
+            _start(mapper, _batch(training.first(START_PAIRS), spec, img, device))
 
         def loss(batch: MapperBatch) -> dict[str, Tensor]:
             value = generation_loss(mapper(batch.inputs), batch.targets, config.loss_form)
@@ -122,6 +121,11 @@ def _fit(
     if ranks.first:
         save(context.out, spec, mapper)
     return {**metrics, "trained_parameters": float(sum(p.numel() for p in mapper.parameters()))}
+
+
+def _start(mapper: Mapper, rows: MapperBatch) -> None:
+    # Apart from the training, which would otherwise keep the rows to its end.
+    mapper.start_from(rows.inputs, rows.targets.float())
 
 
 def save(folder: Path, spec: MapperSpec, mapper: Mapper) -> None:

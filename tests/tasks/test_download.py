@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +23,6 @@ from tasks.registry import stage_named
 from tasks.stage import Execution, fingerprint
 from tasks.tracking import ConsoleLog
 
-ROOT = Path(__file__).parents[2]
 WEB = {
     "source": "cc3m", "contact": "test@example.org", "robots": False, "shard_size": 10,
     "resize": "crop", "size": 48, "per_host": 64, "processes": 1,
