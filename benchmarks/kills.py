@@ -50,9 +50,12 @@ def kill(process: subprocess.Popen[bytes], whom: str) -> None:
     """Kill the pipeline, one of its workers, or all at once."""
     children = psutil.Process(process.pid).children(recursive=True)
     workers = [c for c in children if "data.fetch_worker" in c.cmdline()]
+    servers = [c for c in children if "uvicorn" in c.cmdline()]
     if whom != "worker":
         process.kill()
         process.wait()
+        for server in servers:  # Prefect's for this one process: nobody else ends it
+            server.kill()
     for worker in {"pipeline": [], "worker": workers[:1]}.get(whom, workers):
         worker.kill()
 

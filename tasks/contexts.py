@@ -42,7 +42,7 @@ class Row:
     """A model on a context of a suite.
 
     Attributes:
-        values: for each measure ``(seeds, cases)``. keys: the cases.
+        values: for each measure ``(seeds, cases)``. keys: the cases. texts: their contexts' words.
         pictures: of the first seed, as small files.
     """
 
@@ -50,6 +50,7 @@ class Row:
     model: str
     context: str
     keys: list[str]
+    texts: list[str]
     values: dict[str, Tensor]
     pictures: list[bytes]
 
@@ -172,7 +173,7 @@ def score_contexts(context: StageContext) -> list[Row]:
             paths = _draw_and_score(
                 context, answers, judges, model, suite, name, made, states[suite, name], true
             )
-            row = _read(suite, model.name, name, paths)
+            row = _read(suite, model.name, name, made, paths)
             if row.keys != [case.key for case in made.cases]:
                 raise ShardError(
                     f"{paths[0]} holds other cases than {suite} has now; delete "
@@ -255,12 +256,14 @@ def _small(picture: Image.Image) -> bytes:
     return webp(copy)
 
 
-def _read(suite: str, model: str, name: str, paths: Sequence[Path]) -> Row:
+def _read(suite: str, model: str, name: str, made: Cases, paths: Sequence[Path]) -> Row:
     tables = [read_table(path) for path in paths]
     measures = [n for n in tables[0].column_names if n not in {"key", "picture"}]
     values = {m: torch.tensor(np.stack([t.column(m).to_numpy() for t in tables])) for m in measures}
     keys, pictures = (tables[0].column(n).to_pylist() for n in ("key", "picture"))
-    return Row(suite, model, name, keys, values, pictures)
+    pieces = [case.contexts[name] for case in made.cases]
+    texts = [" / ".join(p for p in given if isinstance(p, str)) for given in pieces]
+    return Row(suite, model, name, keys, texts, values, pictures)
 
 
 def context_metrics(rows: Sequence[Row]) -> dict[str, float]:

@@ -85,6 +85,8 @@ def convert_on_workers(stage: str, context: StageContext) -> None:
         return [name for name in rows if name not in there]
 
     todo = missing()
+    if not todo:
+        return
     total, resumed = sum(rows.values()), sum(n for name, n in rows.items() if name not in todo)
     began = time.monotonic()
 

@@ -269,8 +269,17 @@ def _context_gallery(suite: str, rows: Sequence[Row]) -> list[Block]:
 
 def _pictures(rows: Sequence[Row], cases: Sequence[int]) -> Table:
     shown = sorted(rows, key=lambda row: row.model != "truth")  # the truth first
-    head = ("case", *(r.model if r.model == "truth" else f"{r.model}, {r.context}" for r in shown))
-    return Table(head, [(rows[0].keys[i], *(r.pictures[i] for r in shown)) for i in cases])
+    texts = [max((row.texts[i] for row in rows), key=len) for i in cases]
+    head = (
+        "case",
+        "text",
+        *(r.model if r.model == "truth" else f"{r.model}, {r.context}" for r in shown),
+    )
+    return Table(
+        head,
+        [(rows[0].keys[i], text, *(r.pictures[i] for r in shown))
+         for i, text in zip(cases, texts, strict=True)],
+    )  # fmt: skip
 
 
 def _table(columns: Mapping[str, Sequence[Cell]], count: int) -> Table:

@@ -44,7 +44,7 @@ from data.artifacts import (
     write_manifest,
 )
 from tasks import launch, tracking
-from tasks.config import Frozen, PartsConfig, RuntimeConfig
+from tasks.config import Frozen, PartsConfig, RuntimeConfig, SharedOut
 from tasks.contract import StageContext
 from tasks.fanout import convert_on_workers
 from tasks.frozen import LOADING, identity, release_memory, var_folder
@@ -225,7 +225,8 @@ class Execution:
         tracking.set_tags(run_id, {"model_version": f"{name}/{version}"})
 
     def _work(self, context: StageContext) -> dict[str, float]:
-        if self.stage.computes and getattr(self.config, "runner", "threads") == "ray":
+        config = self.config
+        if self.stage.computes and isinstance(config, SharedOut) and config.runner == "ray":
             convert_on_workers(self.stage.name, context)  # what follows finds all shards there
         size = self.runtime.ranks if self.stage.ranks else 1
         if size > 1 or (self.runtime.own_process and self.stage.computes):

@@ -33,12 +33,14 @@ def run(context: StageContext) -> dict[str, float]:
     def convert(generator: ImageGenerator, path: Path) -> pa.Table:
         table = read_table(path, ["key", "caption"], "images")
         captions = table.column("caption").to_pylist()
-        parts = [np.empty((0, tokens, dim), np.float32)]
+        parts, counts = [np.empty((0, tokens, dim), np.float32)], []
         for start in range(0, len(captions), config.batch_size):
             chunk = captions[start : start + config.batch_size]
-            parts.append(generator.encode_text(chunk).float().cpu().numpy())
+            encoded = generator.encode_text(chunk)
+            # A pipeline tokenises for itself and tells no lengths. A GPU still computes meanwhile.
+            counts += generator.count_tokens(chunk)
+            parts.append(encoded.float().cpu().numpy())
         values = np.concatenate(parts)
-        counts = generator.count_tokens(captions) if captions else []
         columns = [table.column("key"), pa.array(counts, pa.int32())]
         if block:
             codes, scales = quantise(values, block)

@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def pipeline(tmp_path: Path, var: Path, *arguments: str) -> str:
-    """Run ``python -m flows.pipeline`` on the tiny recipe; returns all that it printed."""
+def started(tmp_path: Path, var: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start ``python -m flows.pipeline`` on the tiny recipe."""
     environment = {
         **os.environ,
         "GILL_VAR": str(var),
@@ -17,9 +17,19 @@ def pipeline(tmp_path: Path, var: Path, *arguments: str) -> str:
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    command = [sys.executable, "-m", "flows.pipeline", "--recipe", "tiny", *arguments]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.pipeline", "--recipe", "tiny", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout + done.stderr
+
+
+def pipeline(tmp_path: Path, var: Path, *arguments: str) -> str:
+    """Run ``python -m flows.pipeline`` on the tiny recipe; returns all that it printed."""
+    process = started(tmp_path, var, *arguments)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said[-3000:]
+    return said

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from flow import started
 from prefect.settings import get_current_settings
 from safetensors.torch import load_file
 
@@ -224,3 +225,16 @@ def test_a_cancelled_flow_leaves_no_ranks(var_of_finished):
     killed_when(var_of_finished, trains, endless, signal.SIGTERM)
     assert len(seen) == 2
     assert not ranks()
+
+
+def test_a_terminated_flow_takes_its_temporary_server_along(tmp_path, var):
+    process = started(tmp_path, var)
+    for line in process.stdout:
+        if "Task run 'download'" in line:
+            break
+    servers = [c for c in psutil.Process(process.pid).children() if "uvicorn" in c.cmdline()]
+    process.terminate()
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, said[-3000:]
+    assert len(servers) == 1
+    assert not servers[0].is_running()

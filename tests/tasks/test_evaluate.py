@@ -9,6 +9,7 @@ from PIL import Image
 
 from data.contexts import Case, Cases, ContextError
 from data.shards import ShardError
+from data.study import QUESTIONS
 from tasks import contexts
 from tasks.answers import Answers
 from tasks.config import ContextsConfig, JudgesConfig
@@ -60,6 +61,7 @@ def test_the_report_stands_beside_the_paper(evaluated):
     assert "the worst" in text
     assert f"{metrics['study_story_gill_1_caption_image_similarity']:.3f}" in text
     assert page.count("<img") > 100
+    assert all(question in page for question in QUESTIONS)  # words stand beside their pictures
     panels = context.log.figures["study_story"].axes
     assert [axes.get_title() for axes in panels] == [
         "image similarity",
@@ -180,7 +182,15 @@ def test_the_generator_reads_all_text():
 
 
 def row(model, context, values):
-    return Row("s", model, context, ["a", "b"], {"image_similarity": torch.tensor(values)}, [])
+    return Row(
+        "s",
+        model,
+        context,
+        ["a", "b"],
+        ["A cat", "A dog"],
+        {"image_similarity": torch.tensor(values)},
+        [],
+    )
 
 
 def test_means_deviations_and_paired_differences_by_hand():
