@@ -27,6 +27,8 @@ from tasks.contract import StageContext
 from tasks.download import IMAGES
 from tasks.frozen import device_of, load_generator, load_vision
 
+SHOWN = 256  # edge of a picture that is kept to be looked at, in pixels
+
 
 @dataclass
 class Answers:
@@ -115,25 +117,33 @@ def pooled_features(artifact: Artifact, keys: Collection[str]) -> dict[str, Tens
     return found
 
 
-def stored_pictures(artifact: Artifact, keys: Collection[str]) -> dict[str, Image.Image]:
-    """Pictures of the image shards, by key."""
+def stored_pictures(
+    artifact: Artifact, keys: Collection[str], split: str | None = None
+) -> dict[str, Image.Image]:
+    """Pictures of the image shards of one split or of all, by key."""
     wanted, found = set(keys), {}
     folder: Path = artifact.file(IMAGES)
-    for name in shard_names(folder):
+    for name in shard_names(folder, split):
         present = read_table(folder / name, ["key"]).column("key").to_pylist()
         if not wanted & set(present):
             continue
         for row in read_table(folder / name, ["key", "image"]).to_pylist():
             if row["key"] in wanted:
-                found[row["key"]] = Image.open(io.BytesIO(row["image"])).convert("RGB")
+                found[row["key"]] = opened(row["image"]).convert("RGB")
     return found
 
 
-def webp(picture: Image.Image) -> bytes:
-    """A picture as the bytes of a small file, to keep beside a result."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", quality=90)
+def webp(picture: Image.Image, edge: int) -> bytes:
+    """A picture as a small file of at most ``edge`` pixels, to keep beside a result."""
+    small, buffer = picture.copy(), io.BytesIO()
+    small.thumbnail((edge, edge))
+    small.save(buffer, "WEBP", quality=90)
     return buffer.getvalue()
+
+
+def opened(data: bytes) -> Image.Image:
+    """The picture of a file's bytes."""
+    return Image.open(io.BytesIO(data))
 
 
 def as_image(picture: Tensor) -> Image.Image:

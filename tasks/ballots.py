@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -10,25 +9,33 @@ from typing import TypedDict
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
 from torch import Tensor
 
-from data.shards import AlignedShards, Columns, read_table, shard_names, write_shard
+from data.shards import AlignedShards, Columns
 from data.votes import read_votes
 from gill.decision import CHOICES, Vote, confident_label, votes_from_scores
 from gill.model import GillModel
 from tasks import adapters as adapters_stage
 from tasks import index as index_stage
 from tasks.adapters import STATES
-from tasks.answers import Answers, as_image, pooled_features, stored_pictures, webp
+from tasks.answers import (
+    SHOWN,
+    Answers,
+    as_image,
+    opened,
+    pooled_features,
+    stored_pictures,
+    webp,
+)
 from tasks.config import DecisionConfig
 from tasks.contract import StageContext
 from tasks.download import IMAGES
 from tasks.frozen import load_language
+from tasks.shardwise import Parts
 
 SCORES = "scores"
 _CHUNK = 64
-_SHOWN = 24
+_SHOWN = 24  # prompts whose first picture is kept
 
 
 @dataclass(frozen=True)
@@ -120,8 +127,7 @@ def scorer_votes(context: StageContext) -> Ballots:
     count = min(len(rows["key"]), config.train_prompts + config.validation_prompts)
     rows = {name: values[:count] for name, values in rows.items()}
     answers = Answers.load(context)
-    score_prompts(context, answers, rows)
-    scored = read_scores(context.out / SCORES)
+    scored = score_prompts(context, answers, rows, config.votes, config.seed)
     training = min(config.train_prompts, count - 1)
     usual_gap = median_gap(scored[:training]) if config.balance else 0.0
     votes = [votes_of(row, usual_gap, config.margin) for row in scored]
@@ -137,22 +143,18 @@ def scorer_votes(context: StageContext) -> Ballots:
     )
 
 
-def score_prompts(context: StageContext, answers: Answers, prompts: Columns) -> None:
-    """Score the retrieved and the generated pictures of each prompt, one for each seed.
+def score_prompts(
+    context: StageContext, answers: Answers, prompts: Columns, votes: int, seed: int
+) -> list[Scored]:
+    """Score the retrieved and the generated pictures of each prompt, one for each vote.
 
-    Chunks that an earlier process finished are kept. The first pictures are kept to be shown.
+    What an earlier process scored is kept. The first pictures are kept to be shown.
     """
-    config: DecisionConfig = context.config
     mapper = answers.mapper()
     count = len(prompts["key"])
-    skipped = 0
-    for number, start in enumerate(range(0, count, _CHUNK)):
-        stop = min(start + _CHUNK, count)
-        path = context.out / SCORES / f"scores-{number:05d}.parquet"
-        if path.exists():
-            skipped = stop
-            continue
-        rows = {name: values[start:stop] for name, values in prompts.items()}
+
+    def make(part: slice) -> pa.Table:
+        rows = {name: values[part] for name, values in prompts.items()}
         states = answers.states(rows)
         scores = score_answers(
             answers,
@@ -160,24 +162,29 @@ def score_prompts(context: StageContext, answers: Answers, prompts: Columns) -> 
             states,
             [str(c) for c in rows["caption"]],
             [str(k) for k in rows["key"]],
-            config.votes,
-            config.seed,
+            votes,
+            seed,
         )
         shown = [
-            webp(as_image(picture)) if start + i < _SHOWN else None
+            webp(as_image(picture), SHOWN) if part.start + i < _SHOWN else None
             for i, picture in enumerate(scores.pictures)
         ]
-        table = {
-            "key": list(rows["key"]),
-            "caption": list(rows["caption"]),
-            "nearest": scores.nearest.tolist(),
-            "retrieved_key": scores.keys,
-            "retrieved_score": scores.retrieved.tolist(),
-            "generated_scores": scores.generated.tolist(),
-            "picture": pa.array(shown, pa.binary()),
-        }
-        write_shard(path, pa.table(table))
-        context.log.progress(stop, count, "prompts scored", resumed=skipped)
+        return pa.table(
+            {
+                "key": list(rows["key"]),
+                "caption": list(rows["caption"]),
+                "nearest": scores.nearest.tolist(),
+                "retrieved_key": scores.keys,
+                "retrieved_score": scores.retrieved.tolist(),
+                "generated_scores": scores.generated.tolist(),
+                "picture": pa.array(shown, pa.binary()),
+            }
+        )
+
+    found: list[Scored] = Parts(context, SCORES, "prompts scored", count)(
+        "scores", count, make
+    ).to_pylist()
+    return found
 
 
 @dataclass(frozen=True)
@@ -234,11 +241,6 @@ class Scored(TypedDict):
     picture: bytes | None
 
 
-def read_scores(folder: Path) -> list[Scored]:
-    """Every scored prompt in order."""
-    return [row for name in shard_names(folder) for row in read_table(folder / name).to_pylist()]
-
-
 def median_gap(scored: list[Scored]) -> float:
     """Median over prompts of (mean score of the generated pictures - score of the retrieved)."""
     gaps = [float(np.mean(r["generated_scores"])) - r["retrieved_score"] for r in scored]
@@ -265,7 +267,7 @@ def _gallery(context: StageContext, scored: list[Scored], votes: list[list[Vote]
         {
             "prompt": [row["caption"] for row in rows],
             "retrieved": [found[row["retrieved_key"]] for row in rows],
-            "generated": [Image.open(io.BytesIO(row["picture"] or b"")) for row in rows],
+            "generated": [opened(row["picture"] or b"") for row in rows],
             "votes": [" ".join(v) for v in votes[: len(rows)]],
             "label": [_named(v) for v in votes[: len(rows)]],
         },

@@ -23,7 +23,7 @@ from gill.evaluation.pictures import paired_similarity
 from gill.model import GillModel
 from gill.prompts import ImgTokens, Prompt, PromptReader
 from tasks import adapters as adapters_stage
-from tasks.answers import Answers, webp
+from tasks.answers import SHOWN, Answers, webp
 from tasks.config import ContextsConfig, EvaluateConfig
 from tasks.contestants import Contestant, contestants, slug
 from tasks.contract import StageContext
@@ -34,7 +34,6 @@ from tasks.judges import Judges, as_pixels
 FOLDER = "contexts"
 SIMILARITY = "image_similarity"
 _READ_TOGETHER = 16
-_SHOWN = 128  # edge of a kept picture, in pixels
 
 
 @dataclass(frozen=True)
@@ -243,17 +242,11 @@ def _draw_and_score(
         table = {
             "key": [case.key for case in made.cases],
             **{measure: v.numpy().astype(np.float32) for measure, v in values.items()},
-            "picture": pa.array([_small(p) for p in pictures] if seed == 0 else
+            "picture": pa.array([webp(p, SHOWN) for p in pictures] if seed == 0 else
                                 [None] * len(pictures), pa.binary()),
         }  # fmt: skip
         write_shard(path, pa.table(table))
     return paths
-
-
-def _small(picture: Image.Image) -> bytes:
-    copy = picture.copy()
-    copy.thumbnail((_SHOWN, _SHOWN))
-    return webp(copy)
 
 
 def _read(suite: str, model: str, name: str, made: Cases, paths: Sequence[Path]) -> Row:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from data.artifacts import write_json
 from data.shards import AlignedShards, Columns
-from gill.decision import CHOICES, GENERATE, RETRIEVE, confident_label, votes_from_scores
+from gill.decision import CHOICES, GENERATE, RETRIEVE, confident_label
 from gill.evaluation.captioning import (
     caption_frequency_baseline,
     caption_scores,
@@ -24,22 +22,21 @@ from gill.evaluation.choices import (
     decision_scores,
     majority,
 )
-from gill.evaluation.pictures import frechet_distance, paired_similarity
 from gill.evaluation.retrieval import recall
 from gill.generation import caption_images
 from gill.model import GillModel
 from tasks import adapters as adapters_stage
 from tasks import decision as decision_stage
 from tasks.adapters import STATES
-from tasks.answers import Answers, as_image, stored_pictures
-from tasks.ballots import score_answers
+from tasks.answers import Answers, opened, stored_pictures
+from tasks.ballots import score_prompts, votes_of
 from tasks.clip_features import FEATURES
 from tasks.config import EvaluateConfig
 from tasks.contexts import context_metrics, score_contexts
 from tasks.contract import StageContext
 from tasks.download import IMAGES
 from tasks.frozen import load_language, release_memory
-from tasks.judges import Judges, as_pixels
+from tasks.picture_sets import TO_TRUE, HeldOut, PictureSet
 from tasks.report import Cell, Report
 from tasks.text_targets import TARGETS
 
@@ -57,7 +54,7 @@ def run(context: StageContext) -> dict[str, float]:
     metrics: dict[str, float] = {}
     report = Report(context)
     if chosen & {"captioning", "retrieval", "generation", "decisions"}:
-        rows = _test_rows(context)
+        rows = held_out_rows(context)
         if "captioning" in chosen:
             metrics |= _captioning(context, rows)
             release_memory()
@@ -80,26 +77,26 @@ def _answers(
     """Retrieval, generation and decisions: what is answered to held-out captions."""
     config: EvaluateConfig = context.config
     answers = Answers.load(context)
-    states = answers.states(rows)
-    feature = torch.from_numpy(np.asarray(rows["feature"], np.float32))
     metrics: dict[str, float] = {}
     if "retrieval" in chosen:
-        few = slice(0, config.retrieval_candidates)
-        found = recall(answers.maps.embed_text(states[few]), answers.maps.embed_image(feature[few]))
+        few = {name: values[: config.retrieval_candidates] for name, values in rows.items()}
+        states = answers.states(few)
+        feature = torch.from_numpy(np.asarray(few["feature"], np.float32))
+        found = recall(answers.maps.embed_text(states), answers.maps.embed_image(feature))
         metrics |= {f"retrieval_{k}": v for k, v in found.items()}
     columns: dict[str, list[Cell]] = {}
     if "generation" in chosen:
-        found, shown = _pictures(context, answers, rows, states, feature, report)
+        found, shown = _pictures(context, answers, rows, report)
         metrics |= found
         columns |= shown
     if "decisions" in chosen:
-        found, decided = _decisions(context, answers, rows, states)
+        found, decided = _decisions(context, answers, rows)
         metrics |= found
         columns |= decided
     if columns:
         count = min(config.gallery, *(len(values) for values in columns.values()))
         keys = [str(k) for k in rows["key"][:count]]
-        stored = stored_pictures(context.inputs["download"], keys)
+        stored = stored_pictures(context.inputs["download"], keys, "test")
         gallery: dict[str, list[Cell]] = {
             "prompt": [str(c) for c in rows["caption"][:count]],
             "true picture": [stored[k] for k in keys],
@@ -110,7 +107,8 @@ def _answers(
     return metrics
 
 
-def _test_rows(context: StageContext) -> Columns:
+def held_out_rows(context: StageContext) -> Columns:
+    """The whole test split: captions, features, targets and [IMG] states."""
     inputs = context.inputs
     return AlignedShards(
         {
@@ -148,74 +146,6 @@ def _captioning(context: StageContext, rows: Columns) -> dict[str, float]:
     return scores
 
 
-@dataclass(frozen=True)
-class PictureSet:
-    """Pictures ``(n, 3, size, size)``, their pooled features and their unit vectors."""
-
-    pictures: Tensor
-    pooled: Tensor
-    seen: Tensor
-
-
-def conditions_of(
-    context: StageContext, answers: Answers, states: Tensor, target: Tensor
-) -> dict[str, tuple[Tensor, float | None]]:
-    """Conditioning and guidance of GILL, each baseline mapper, the ceiling and the floor."""
-    made = context.inputs["mapper"].manifest().config
-    conditions: dict[str, tuple[Tensor, float | None]] = {}
-    for kind in dict.fromkeys((made["kind"], *made["baselines"])):
-        name = "gill" if kind == made["kind"] else f"{kind}_mapper"
-        conditions[name] = (answers.conditioning(answers.mapper(kind), states), None)
-    conditions["own_text_encoder"] = (target, None)
-    empty = answers.generator.encode_text([""]).float().cpu().expand(len(states), -1, -1)
-    conditions["unconditional"] = (empty, 1.0)
-    return conditions
-
-
-def picture_sets(
-    context: StageContext,
-    answers: Answers,
-    conditions: Mapping[str, tuple[Tensor, float | None]],
-    seed: int,
-) -> dict[str, PictureSet]:
-    """One picture for each prompt and condition.
-
-    Every set uses the same seeds, so that differences between sets are paired.
-    """
-    sets: dict[str, PictureSet] = {}
-    for name, (condition, scale) in conditions.items():
-        seeds = [seed * 100_003 + i for i in range(len(condition))]
-        pictures = answers.sample(condition, seeds, scale)
-        sets[name] = PictureSet(pictures, *answers.see(pictures))
-        context.log.progress(len(sets), len(conditions), f"picture sets of seed {seed}")
-    return sets
-
-
-def picture_scores(
-    sets: Mapping[str, PictureSet],
-    true: Tensor,
-    text: Tensor,
-    feature: Tensor,
-    feature_name: str,
-) -> dict[str, float]:
-    """Similarities and distances of each set, with standard errors, and GILL against the others.
-
-    Args:
-        true: unit vectors of the true pictures. text: of the captions.
-        feature: pooled features of the true pictures, and what the metric calls them.
-    """
-    scores: dict[str, float] = {}
-    to_true = {name: paired_similarity(s.seen, true) for name, s in sets.items()}
-    for name, found in sets.items():
-        scores |= _mean(f"{name}_image_image_similarity", to_true[name])
-        scores |= _mean(f"{name}_image_text_similarity", paired_similarity(found.seen, text))
-        distance = frechet_distance(found.pooled, feature)
-        scores[f"{name}_frechet_{feature_name}_distance"] = distance
-        if name != "gill":
-            scores |= _mean(f"gill_minus_{name}_image_image", to_true["gill"] - to_true[name])
-    return scores | _mean("true_image_text_similarity", paired_similarity(true, text))
-
-
 def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Means of the same metrics over seeds; with several also deviations, as ``<name>_sd``."""
     found = {name: fmean(s[name] for s in scores) for name in scores[0]}
@@ -225,96 +155,51 @@ def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return found
 
 
-def _mean(name: str, values: Tensor) -> dict[str, float]:
-    error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return {name: float(values.mean()), f"{name}_se": error}
-
-
 def _pictures(
-    context: StageContext,
-    answers: Answers,
-    rows: Columns,
-    states: Tensor,
-    feature: Tensor,
-    report: Report,
+    context: StageContext, answers: Answers, rows: Columns, report: Report
 ) -> tuple[dict[str, float], dict[str, list[Cell]]]:
     """Scores of the picture sets over the seeds, and the pictures of the first seed."""
     config: EvaluateConfig = context.config
-    count = min(config.pictures, len(rows["key"]))
-    target = torch.from_numpy(np.asarray(rows["target"][:count], np.float32))
-    target = target.view(count, answers.generator.num_tokens, -1)
-    captions = [str(c) for c in rows["caption"][:count]]
-    feature = feature[:count]
-    true, text = answers.vision.project(feature).cpu(), answers.vision.text(captions).cpu()
-    judges = Judges.load(config.judges, answers.vision, context.runtime)
-    pixels = _true_pixels(context, answers, rows, count) if judges.any() else None
-    conditions = conditions_of(context, answers, states[:count], target)
-    scores: list[dict[str, float]] = []
-    shown: dict[str, list[Cell]] = {}
-    for seed in range(config.seed, config.seed + config.picture_seeds):
-        sets = picture_sets(context, answers, conditions, seed)
-        found = picture_scores(sets, true, text, feature, answers.vision.feature_name)
-        for name, made in sets.items():
-            if pixels is not None:
-                for measure, values in judges.pairs(made.pictures, pixels).items():
-                    found |= _mean(f"{name}_{measure}", values)
-                distances = judges.sets(made.pictures, pixels)
-                found |= {f"{name}_{measure}": v for measure, v in distances.items()}
-        scores.append(found)
-        if not shown:
-            few = config.gallery
-            shown = {n: [as_image(p) for p in made.pictures[:few]] for n, made in sets.items()}
-            report.worst(_worst(context, rows, sets, true))
-    return over_seeds(scores), shown
+    held = HeldOut.load(context, answers, rows)
+    drawn = held.draw()
+    first = drawn[0]
+    report.worst(_worst(held, first))
+    shown: dict[str, list[Cell]] = {
+        name: [opened(p) for p in made.pictures[: config.gallery]] for name, made in first.items()
+    }
+    return over_seeds([held.scores(sets) for sets in drawn]), shown
 
 
-def _worst(
-    context: StageContext, rows: Columns, sets: Mapping[str, PictureSet], true: Tensor
-) -> dict[str, list[Cell]]:
-    similarity = paired_similarity(sets["gill"].seen, true)
+def _worst(held: HeldOut, sets: Mapping[str, PictureSet]) -> dict[str, list[Cell]]:
+    similarity = sets["gill"].values[TO_TRUE]
     worst = similarity.argsort()[:WORST].tolist()
-    keys = [str(rows["key"][i]) for i in worst]
-    stored = stored_pictures(context.inputs["download"], keys)
+    keys = [held.keys[i] for i in worst]
+    stored = stored_pictures(held.context.inputs["download"], keys, "test")
     return {
-        "prompt": [str(rows["caption"][i]) for i in worst],
+        "prompt": [held.captions[i] for i in worst],
         "true picture": [stored[k] for k in keys],
-        **{name: [as_image(made.pictures[i]) for i in worst] for name, made in sets.items()},
+        **{name: [made.pictures[i] for i in worst] for name, made in sets.items()},
         "similarity": [float(similarity[i]) for i in worst],
     }
 
 
-def _true_pixels(context: StageContext, answers: Answers, rows: Columns, count: int) -> Tensor:
-    keys = [str(k) for k in rows["key"][:count]]
-    stored = stored_pictures(context.inputs["download"], keys)
-    return as_pixels([stored[k] for k in keys], answers.generator.image_size)
-
-
 def _decisions(
-    context: StageContext, answers: Answers, rows: Columns, states: Tensor
+    context: StageContext, answers: Answers, rows: Columns
 ) -> tuple[dict[str, float], dict[str, list[Cell]]]:
     """The decision model against the scorer's votes on test captions, and columns to show."""
     config: EvaluateConfig = context.config
-    few = min(config.decision_prompts, len(rows["key"]))
-    captions = [str(c) for c in rows["caption"][:few]]
-    keys = [str(k) for k in rows["key"][:few]]
+    few = {name: values[: config.decision_prompts] for name, values in rows.items()}
     made = context.inputs["decision"].manifest()
-    scored = score_answers(
-        answers,
-        answers.conditioning(answers.mapper(), states[:few]),
-        states[:few],
-        captions,
-        keys,
-        int(made.config["votes"]),
-        config.seed,
-    )
-    against = scored.retrieved + made.metrics["usual_gap"]
-    cast = votes_from_scores(scored.generated, against, float(made.config["margin"]))
-    labels = [confident_label(v) for v in cast]
-    probabilities = decision_stage.load(context.inputs["decision"]).probabilities(states[:few])
+    scored = score_prompts(context, answers, few, int(made.config["votes"]), config.seed)
+    gap, margin = made.metrics["usual_gap"], float(made.config["margin"])
+    labels = [confident_label(votes_of(row, gap, margin)) for row in scored]
+    model = decision_stage.load(context.inputs["decision"])
+    probabilities = model.probabilities(answers.states(few))
     choices = probabilities.argmax(-1).tolist()
-    metrics = {"retrieved_image_text_similarity": float(scored.retrieved.mean())}
-    metrics |= decision_metrics(labels, choices, scored.nearest.tolist(), made.metrics)
-    first = scored.keys[: config.gallery]
+    metrics = {"retrieved_image_text_similarity": fmean(r["retrieved_score"] for r in scored)}
+    nearest = [row["nearest"] for row in scored]
+    metrics |= decision_metrics(labels, choices, nearest, made.metrics)
+    first = [row["retrieved_key"] for row in scored[: config.gallery]]
     stored = stored_pictures(context.inputs["download"], first)
     return metrics, {
         "retrieved": [stored[k] for k in first],

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gill.backbones.judges import Distance, Features, load_inception, load_lpips
 from gill.backbones.vision import VisionEncoder
-from gill.evaluation.pictures import frechet_distance, paired_similarity, perceptual_distance
+from gill.evaluation.pictures import paired_similarity, perceptual_distance
 from tasks.config import JudgesConfig, RuntimeConfig, VisionConfig
 from tasks.frozen import device_of, load_vision
 
@@ -25,7 +25,8 @@ class Judges:
 
     Attributes:
         stand_in: the scorer, whose layers make the perceptual distance that is not LPIPS, or None.
-        inception, lpips, clip: the standard networks that there are.
+        inception: FID's network, which gives features of pictures, where there is one.
+        lpips, clip: the other standard networks that there are.
     """
 
     stand_in: VisionEncoder | None
@@ -52,9 +53,10 @@ class Judges:
             else None,
         )
 
-    def any(self) -> bool:
-        """Whether there is a judge at all."""
-        return any((self.stand_in, self.inception, self.lpips, self.clip))
+    @property
+    def pairwise(self) -> bool:
+        """Whether there is one that compares each picture with the true one."""
+        return any((self.stand_in, self.lpips, self.clip))
 
     def pairs(self, made: Tensor, true: Tensor) -> dict[str, Tensor]:
         """A value ``(n,)`` for each picture, of pictures ``(n, 3, s, s)`` in [0, 1]."""
@@ -70,13 +72,6 @@ class Judges:
                 seen = [clip.project(clip.pooled(clip.prepare_tensor(x))).cpu() for x in (a, b)]
                 found.setdefault("clip_similarity", []).append(paired_similarity(*seen))
         return {name: torch.cat(parts) for name, parts in found.items()}
-
-    def sets(self, made: Tensor, true: Tensor) -> dict[str, float]:
-        """Distances between the two sets."""
-        if self.inception is None:
-            return {}
-        a, b = (torch.cat([self.inception(p) for p in x.split(_BATCH)]) for x in (made, true))
-        return {"fid": frechet_distance(a, b)}
 
 
 def as_pixels(pictures: Sequence[Image.Image], size: int) -> Tensor:

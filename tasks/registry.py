@@ -110,7 +110,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "evaluate",
-            3,
+            4,
             (
                 "download",
                 "clip_features",
@@ -134,6 +134,7 @@ STAGES: dict[str, Stage] = {
                 "tasks.contestants",
                 "tasks.contexts",
                 "tasks.judges",
+                "tasks.picture_sets",
                 "data.contexts",
                 "data.study",
                 "data.visdial",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from gill.evaluation.published import (
     STORY_CONTEXTS,
     VIST,
 )
-from tasks.answers import webp
+from tasks.answers import opened, webp
 from tasks.contexts import SIMILARITY, Difference, Row, differences
 from tasks.contract import StageContext
 
@@ -340,13 +339,8 @@ def as_html(title: str, blocks: Sequence[Block]) -> str:
 
 def _html(cell: Cell) -> str:
     if isinstance(cell, Image.Image | bytes):
-        code = base64.b64encode(_small(cell)).decode()
+        picture = opened(cell) if isinstance(cell, bytes) else cell
+        code = base64.b64encode(webp(picture, _EDGE)).decode()
         return f"<td><img alt='' src='data:image/webp;base64,{code}'></td>"
     number = " class='number'" if isinstance(cell, float) else ""
     return f"<td{number}>{html.escape(_text(cell))}</td>"
-
-
-def _small(picture: Image.Image | bytes) -> bytes:
-    image = Image.open(io.BytesIO(picture)) if isinstance(picture, bytes) else picture.copy()
-    image.thumbnail((_EDGE, _EDGE))
-    return webp(image)

@@ -1,10 +1,11 @@
-"""Runs a function over the shards of a folder, one output shard each, skipping finished ones."""
+"""Work in shards or parts that are written as they are done; finished ones are not done again."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
@@ -12,9 +13,11 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.shards import shard_names, write_shard
+from data.shards import read_table, shard_names, write_shard
 from gill.parallel import Ranks
 from tasks.contract import StageContext
+
+PART = 64  # prompts that are worked on and written together
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -109,6 +112,38 @@ def _written(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+@dataclass
+class Parts:
+    """Work on many prompts in parts, each written when it is done and not done again.
+
+    Attributes:
+        folder: of the stage's output, where the parts lie.
+        unit, total: of the progress over all that this is called for.
+    """
+
+    context: StageContext
+    folder: str
+    unit: str
+    total: int
+    done: int = 0
+    resumed: int = 0
+
+    def __call__(self, name: str, count: int, make: Callable[[slice], pa.Table]) -> pa.Table:
+        """``make(rows)`` of all rows up to ``count``, under a name of their own."""
+        tables = []
+        for number, start in enumerate(range(0, count, PART)):
+            rows = slice(start, min(start + PART, count))
+            path = self.context.out / self.folder / f"{name}-{number:05d}.parquet"
+            if path.exists():
+                self.resumed += rows.stop - start
+            else:
+                write_shard(path, make(rows))
+            self.done += rows.stop - start
+            self.context.log.progress(self.done, self.total, self.unit, self.resumed)
+            tables.append(read_table(path))
+        return pa.concat_tables(tables)
 
 
 def ahead(

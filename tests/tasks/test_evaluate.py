@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,14 +11,17 @@ from PIL import Image
 from data.contexts import Case, Cases, ContextError
 from data.shards import ShardError
 from data.study import QUESTIONS
+from gill.evaluation.pictures import frechet_distance
 from tasks import contexts
-from tasks.answers import Answers
+from tasks.answers import Answers, stored_pictures
+from tasks.ballots import SCORES
 from tasks.config import ContextsConfig, JudgesConfig
 from tasks.contestants import contestants, slug, text_of
 from tasks.contexts import Row, context_metrics, differences
-from tasks.evaluate import decision_metrics, over_seeds
+from tasks.evaluate import decision_metrics, held_out_rows, over_seeds
 from tasks.frozen import load_vision
 from tasks.judges import Judges, as_pixels
+from tasks.picture_sets import PICTURES, HeldOut
 from tasks.report import Table, as_html, as_markdown
 
 
@@ -71,21 +75,28 @@ def test_the_report_stands_beside_the_paper(evaluated):
     assert "<img" not in text
 
 
-def test_a_killed_evaluation_keeps_what_was_drawn(evaluated, tiny_run, monkeypatch):
+def test_a_killed_evaluation_keeps_what_was_drawn(evaluated, tiny_run):
     context, metrics = evaluated
-    folder = context.out / contexts.FOLDER
-    lost = sorted(folder.glob("study_story-gill-*-00001.parquet"))[0]
-    kept = {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p != lost}
-    lost.unlink()
+    folders = contexts.FOLDER, PICTURES, SCORES
+    files = [p for name in folders for p in (context.out / name).iterdir()]
+    assert len(files) > 30
+    lost = {
+        next(p for p in sorted(files) if p.name.startswith(name))
+        for name in ("study_story-gill-", "linear_mapper-01001-", "scores-")
+    }
+    kept = {p: p.stat().st_mtime_ns for p in files if p not in lost}
+    for path in lost:
+        path.unlink()
     _, again = tiny_run.run(
         "evaluate",
         context.out,
-        suites=("study",),
+        suites=("generation", "decisions", "study"),
+        picture_seeds=2,
         judges=JudgesConfig(perceptual=True),
         contexts=ContextsConfig(cases=4, seeds=2),
     )
-    assert lost.exists()
-    assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p != lost} == kept
+    assert all(path.exists() for path in lost)
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert again == {k: v for k, v in metrics.items() if k in again}
 
 
@@ -160,9 +171,28 @@ def test_judges_against_plain_computations(tiny_run):
     assert set(found) == {"clip_similarity", "perceptual_tiny_distance"}
     seen = [scorer.model.encode_image(scorer.prepare_tensor(x), normalize=True) for x in (a, b)]
     assert torch.allclose(found["clip_similarity"], (seen[0] * seen[1]).sum(-1), atol=1e-5)
-    assert judges.sets(a, b) == {}
-    assert judges.any()
-    assert not Judges.load(JudgesConfig(), scorer, tiny_run.config.runtime).any()
+    assert judges.inception is None
+    assert judges.pairwise
+    assert not Judges.load(JudgesConfig(), scorer, tiny_run.config.runtime).pairwise
+
+
+def test_fid_is_the_distance_of_its_networks_features(tiny_run, evaluated, tmp_path):
+    """Any network stands for Inception here, whose weights are not at hand."""
+    context = replace(evaluated[0], out=tmp_path)
+
+    def network(pictures):
+        return pictures.mean((2, 3))
+
+    judges = Judges(stand_in=None, inception=network, lpips=None, clip=None)
+    answers = Answers.load(context)
+    held = replace(HeldOut.load(context, answers, held_out_rows(context)), judges=judges)
+    sets = held.draw()[0]
+    seed = context.config.seed * 100_003
+    drawn = answers.sample(held.target, [seed + i for i in range(len(held.keys))])
+    stored = stored_pictures(context.inputs["download"], held.keys)
+    true = as_pixels([stored[k] for k in held.keys], answers.generator.image_size)
+    wanted = frechet_distance(network(drawn), network(true))
+    assert held.scores(sets)["own_text_encoder_fid"] == pytest.approx(wanted, rel=1e-4)
 
 
 def test_pictures_become_squares_of_one_size():
