@@ -52,20 +52,26 @@ def ablation(
         adapters_too: give the adapters the seed as well, which trains them for each seed.
         overrides: flat, for every run.
     """
+    from data.artifacts import Artifact
     from tasks import comparison
+    from tasks.stage import store_folder
 
     base = {**CHEAP, **(overrides or {})}
-    resolve(recipe, base)  # refuse wrong keys before the first run
+    config = resolve(recipe, base)  # refuse wrong keys before the first run
     sweeps: list[tuple[str, str | int]] = [("mapper.kind", value) for value in kinds]
     sweeps += [("adapters.num_img_tokens", value) for value in tokens]
     points = []
     for key, value in sweeps:
-        runs, ids = [], []
+        runs, ids, evaluated = [], [], []
         for seed in range(seeds):
             stages = gill(recipe, {**base, key: value, **_seeds(recipe, base, seed, adapters_too)})
             runs.append(comparison.headline({n: s["metrics"] for n, s in stages.items()}))
             ids.append(stages["evaluate"]["mlflow_run_id"])
-        points.append(comparison.Point(key, value, runs, ids))
+            mark = stages["evaluate"]["fingerprint"]
+            evaluated.append(Artifact("evaluate", mark, store_folder() / "evaluate" / mark))
+        own = value in (config.mapper.kind, config.adapters.num_img_tokens)
+        similar = comparison.similarities(evaluated)
+        points.append(comparison.Point(key, value, runs, ids, similar, own))
     given = {"recipe": recipe, "seeds": seeds, "adapters_too": adapters_too, "overrides": base}
     comparison.record(points, given)
     print(comparison.as_table(points))

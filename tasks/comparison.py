@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from data.artifacts import write_json
+from data.artifacts import Artifact, write_json
+from data.shards import read_table
 from tasks import tracking
 from tasks.frozen import var_folder
+from tasks.picture_sets import PICTURES, TO_TRUE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+PAIRED = "similarity less the recipe's"
 
 
 @dataclass(frozen=True)
@@ -22,12 +27,16 @@ class Point:
     Attributes:
         sweep: the setting that varies, such as ``mapper.kind``. value: what it was set to.
         runs: the metrics of each seed's run. ids: their MLflow runs.
+        similarities: of each held-out caption's picture to the true one, by key, mean over seeds.
+        own: whether the recipe itself has this value.
     """
 
     sweep: str
     value: str | int
     runs: list[dict[str, float]]
     ids: list[str]
+    similarities: Mapping[str, float] = field(default_factory=dict)
+    own: bool = False
 
     def mean(self, metric: str) -> float:
         """Mean over seeds."""
@@ -53,46 +62,86 @@ def headline(stages: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     }
 
 
+def similarities(evaluated: Sequence[Artifact]) -> dict[str, float]:
+    """Similarity of each held-out caption's picture to the true one, mean over evaluations."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for artifact in evaluated:
+        for path in artifact.file(PICTURES).glob("gill-*.parquet"):
+            for row in read_table(path, ["key", TO_TRUE]).to_pylist():
+                found[row["key"]].append(row[TO_TRUE])
+    return {key: fmean(values) for key, values in found.items()}
+
+
+def paired(point: Point, points: Sequence[Point]) -> tuple[float, float] | None:
+    """Mean difference of the similarities from the recipe's own point of the sweep.
+
+    The same captions and seeds are compared, so what pictures of other captions differ by is not in
+    the error, which is a standard error over captions.
+
+    Returns:
+        Mean and error; None for the recipe's own point and where there is no such point.
+    """
+    own = next((p for p in points if p.own and p.sweep == point.sweep), None)
+    if own is None or point is own:
+        return None
+    differences = [
+        point.similarities[k] - own.similarities[k]
+        for k in point.similarities.keys() & own.similarities.keys()
+    ]
+    if len(differences) < 2:
+        return None
+    return fmean(differences), stdev(differences) / len(differences) ** 0.5
+
+
 def metrics_of(points: Sequence[Point]) -> list[str]:
     """The metrics that every run has."""
     return [m for m in points[0].runs[0] if all(m in run for p in points for run in p.runs)]
 
 
 def as_table(points: Sequence[Point]) -> str:
-    """A Markdown table: mean and standard deviation over seeds."""
+    """A Markdown table: mean and standard deviation over seeds, and ``paired``."""
     metrics = metrics_of(points)
-    lines = ["| sweep | value | seeds | " + " | ".join(metrics) + " |"]
-    lines.append("|---" * (3 + len(metrics)) + "|")
+    lines = ["| sweep | value | seeds | " + " | ".join([*metrics, PAIRED]) + " |"]
+    lines.append("|---" * (4 + len(metrics)) + "|")
     for point in points:
         cells = [f"{point.mean(m):.4f} ± {point.deviation(m):.4f}" for m in metrics]
+        difference = paired(point, points)
+        cells.append("{:+.4f} ± {:.4f}".format(*difference) if difference else "-")
         lines.append(f"| {point.sweep} | {point.value} | {len(point.runs)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def plots(points: Sequence[Point]) -> dict[str, Figure]:
-    """For each sweep a figure with a panel for each metric; bars are deviations over seeds."""
+    """For each sweep a figure with a panel for each metric; bars are deviations over seeds.
+
+    The last panel shows ``paired``, with standard errors over captions.
+    """
     from matplotlib.figure import Figure
 
     figures = {}
     metrics = metrics_of(points)
     for sweep in dict.fromkeys(p.sweep for p in points):
         members = [p for p in points if p.sweep == sweep]
-        columns = min(3, len(metrics))
-        rows = -(-len(metrics) // columns)
+        shown = {m: [(p.mean(m), p.deviation(m)) for p in members] for m in metrics}
+        differences = [paired(p, members) for p in members]
+        if any(differences):
+            shown[PAIRED] = [found or (0.0, 0.0) for found in differences]
+        columns = min(3, len(shown))
+        rows = -(-len(shown) // columns)
         figure = Figure(figsize=(3.6 * columns, 2.8 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
-        for unused in panels[len(metrics) :]:
+        for unused in panels[len(shown) :]:
             unused.remove()
-        for axes, metric in zip(panels[: len(metrics)], metrics, strict=True):
+        for axes, (name, values) in zip(panels, shown.items(), strict=False):
             axes.errorbar(
                 [str(p.value) for p in members],
-                [p.mean(metric) for p in members],
-                [p.deviation(metric) for p in members],
+                [value for value, _ in values],
+                [bar for _, bar in values],
                 fmt="o" if isinstance(members[0].value, str) else "o-",
                 capsize=4,
             )
             axes.margins(x=0.15)
-            axes.set(title=metric.replace("_", " "), xlabel=sweep)
+            axes.set(title=name.replace("_", " "), xlabel=sweep)
         figures[sweep.replace(".", "_")] = figure
     return figures
 
@@ -116,6 +165,10 @@ def record(points: Sequence[Point], parameters: Mapping[str, Any]) -> str:
             for metric in metrics_of(points):
                 values = {f"{prefix}_{metric}": point.mean(metric),
                           f"{prefix}_{metric}_sd": point.deviation(metric)}  # fmt: skip
+                tracking.log_metrics(run_id, values)
+            if difference := paired(point, points):
+                values = dict(zip((f"{prefix}_paired", f"{prefix}_paired_se"), difference,
+                                  strict=True))  # fmt: skip
                 tracking.log_metrics(run_id, values)
         write_json(
             folder / "points.json",

@@ -1,6 +1,7 @@
 """The sweeps on the tiny recipe, and how they are summed up."""
 
 import json
+import math
 
 import pytest
 
@@ -8,19 +9,26 @@ from tasks import tracking
 from tasks.comparison import Point, as_table, headline, plots
 
 
-def point(value, *runs):
-    return Point("mapper.kind", value, [{"l_g": a, "similarity": b} for a, b in runs], ["x"])
+def point(value, *runs, similarities=(), own=False):
+    metrics = [{"l_g": a, "similarity": b} for a, b in runs]
+    by_key = {str(i): s for i, s in enumerate(similarities)}
+    return Point("mapper.kind", value, metrics, ["x"], by_key, own)
 
 
 def test_tables_and_error_bars_by_hand():
-    points = [point("gill", (1.0, 0.5), (3.0, 0.5)), point("linear", (2.0, 0.1))]
-    assert as_table(points).splitlines() == [
-        "| sweep | value | seeds | l_g | similarity |",
-        "|---|---|---|---|---|",
-        "| mapper.kind | gill | 2 | 2.0000 ± 1.4142 | 0.5000 ± 0.0000 |",
-        "| mapper.kind | linear | 1 | 2.0000 ± 0.0000 | 0.1000 ± 0.0000 |",
+    points = [
+        point("gill", (1.0, 0.5), (3.0, 0.5), similarities=(0.4, 0.6), own=True),
+        point("linear", (2.0, 0.1), similarities=(0.1, 0.1)),  # -0.3 and -0.5
     ]
-    axes = plots(points)["mapper_kind"].axes[0]
+    assert as_table(points).splitlines() == [
+        "| sweep | value | seeds | l_g | similarity | similarity less the recipe's |",
+        "|---|---|---|---|---|---|",
+        "| mapper.kind | gill | 2 | 2.0000 ± 1.4142 | 0.5000 ± 0.0000 | - |",
+        "| mapper.kind | linear | 1 | 2.0000 ± 0.0000 | 0.1000 ± 0.0000 | -0.4000 ± 0.1000 |",
+    ]
+    panels = plots(points)["mapper_kind"].axes
+    assert [p.get_title() for p in panels][2:] == ["similarity less the recipe's"]
+    axes = panels[0]
     assert axes.get_title() == "l g"
     line, _, (bars,) = axes.containers[0]
     assert line.get_ydata().tolist() == [2.0, 2.0]
@@ -69,6 +77,8 @@ def test_the_sweeps_reuse_what_does_not_change(var, prefect_server):
     assert run.info.status == "FINISHED"
     names = {a.path for a in client.list_artifacts(run.info.run_id)}
     assert names == {"table.md", "mapper_kind.png", "adapters_num_img_tokens.png"}
+    assert math.isfinite(run.data.metrics["kind_linear_paired"])
+    assert "kind_gill_paired" not in run.data.metrics
     mean = sum(r["l_g"] for r in points[1]["runs"]) / 2
     assert run.data.metrics["kind_linear_l_g"] == pytest.approx(mean)
 
