@@ -131,22 +131,23 @@ def main() -> None:
     values = torch.cat(parts).float().cpu().numpy()
     line: dict[str, Any] = {"shape": list(values.shape[1:]), "error": errors(values)}
     line["encodings"] = encodings(values)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as folder:
         rates = {}
         for form in ("fp16", "int8"):
-            folder = Path(name) / form
+            targets = Path(folder) / form
             for shard in range(given.shards):
-                write_shard(folder / f"train-{shard:05d}.parquet", target_table(values, form))
-            rates[f"targets_{form}"] = round(loader(folder, "target", given.batch))
-        folder = Path(name) / "features"
-        feature = np.random.default_rng(0).normal(size=(len(values), 1024))
-        table = pa.table(
-            [pa.array([f"k{i}" for i in range(len(values))]), lists(feature, np.float16)],
-            schema=schemas.features(1024),
-        )
-        for shard in range(given.shards):
-            write_shard(folder / f"train-{shard:05d}.parquet", table)
-        rates["features_1024"] = round(loader(folder, "feature", given.batch))
+                write_shard(targets / f"train-{shard:05d}.parquet", target_table(values, form))
+            rates[f"targets_{form}"] = round(loader(targets, "target", given.batch))
+        keys = pa.array([f"k{i}" for i in range(len(values))])
+        for name, column, schema, width in (
+            ("features_1024", "feature", schemas.features(1024), 1024),
+            ("states_8x4096", "state", schemas.img_states(8, 4096), 8 * 4096),
+        ):
+            made = np.random.default_rng(0).normal(size=(len(values), width)).astype(np.float16)
+            table = pa.table([keys, as_bytes(made)], schema=schema)
+            for shard in range(given.shards):
+                write_shard(Path(folder) / name / f"train-{shard:05d}.parquet", table)
+            rates[name] = round(loader(Path(folder) / name, column, given.batch))
     line["loader_examples_per_s"] = rates
     stored = {form: line["encodings"][f"{form}_plain"]["bytes"] for form in ("fp16", "int8")}
     line["bytes_a_caption"] = stored

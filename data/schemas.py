@@ -5,7 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 VERSION = 1
-_NEWER = {"images": 2, "text_targets": 2}  # versions that are not the first
+# Versions that are not the first.
+_NEWER = {"images": 2, "text_targets": 2, "features": 2, "img_states": 2}
 _META = "gill.schema"
 
 
@@ -78,7 +79,8 @@ DUPLICATES = _named(
 
 def features(dim: int) -> pa.Schema:
     """Pooled vision features, ``dim`` wide, half precision."""
-    return _named("features", [("key", pa.string()), ("feature", pa.list_(pa.float16(), dim))])
+    # As bytes, here and below: Parquet reads lists of numbers several times slower.
+    return _named("features", [("key", pa.string()), ("feature", pa.binary(2 * dim))])
 
 
 def text_targets(tokens: int, dim: int, block: int = 0) -> pa.Schema:
@@ -88,7 +90,6 @@ def text_targets(tokens: int, dim: int, block: int = 0) -> pa.Schema:
         block: 0 for half precision; otherwise 8-bit codes with a scale for each ``block`` values,
             see ``data.quantised``.
     """
-    # As bytes: Parquet stores an int8 in four of them, and reads lists of numbers ten times slower.
     size = tokens * dim
     fields = [("key", pa.string()), ("num_tokens", pa.int32())]
     fields.append(("target", pa.binary(size if block else 2 * size)))
@@ -102,7 +103,7 @@ def img_states(num_img_tokens: int, dim: int) -> pa.Schema:
     """Hidden states of the [IMG] tokens after a caption, row-major ``num_img_tokens x dim``."""
     schema = _named(
         "img_states",
-        [("key", pa.string()), ("state", pa.list_(pa.float16(), num_img_tokens * dim))],
+        [("key", pa.string()), ("state", pa.binary(2 * num_img_tokens * dim))],
     )
     return schema.with_metadata({**schema.metadata, "gill.shape": f"{num_img_tokens},{dim}"})
 

@@ -104,8 +104,11 @@ def as_bytes(values: npt.NDArray[np.generic]) -> pa.FixedSizeBinaryArray:
     return pa.Array.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows)])
 
 
-def _from_bytes(table: pa.Table, column: str) -> npt.NDArray[np.generic]:
-    """Codes where the column has a scale beside it, else half precision; no copy of one chunk."""
+def from_bytes(table: pa.Table, column: str) -> npt.NDArray[np.generic]:
+    """What ``as_bytes`` was given, as ``(rows, size)``, without a copy of a single chunk.
+
+    8-bit codes where the column has a scale beside it, else half precision.
+    """
     array = table.column(column).combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
@@ -123,7 +126,7 @@ def _columns(table: pa.Table) -> Columns:
         if pa.types.is_fixed_size_list(kind):
             out[name] = matrix(table, name)
         elif pa.types.is_fixed_size_binary(kind):
-            out[name] = _from_bytes(table, name)
+            out[name] = from_bytes(table, name)
         elif pa.types.is_string(kind) or pa.types.is_binary(kind):
             out[name] = table.column(name).to_pylist()
         else:

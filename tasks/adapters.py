@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from data import schemas
 from data.artifacts import Artifact, write_json
-from data.shards import AlignedShards, Columns, ShuffledBatches, lists, read_table, shard_names
+from data.shards import AlignedShards, Columns, ShuffledBatches, as_bytes, read_table, shard_names
 from gill.backbones.language import LanguageModel
 from gill.captioning import words_of_pictures
 from gill.evaluation.retrieval import recall
@@ -114,7 +114,9 @@ def fit(
             context,
             validate=validate,
         )
-        _write_states(context, model, images)
+        # A mapper that is trained here needs no states of the pairs that it is trained on.
+        whole = joint is None or config.refine_steps > 0
+        _write_states(context, model, images, whole)
         if not ranks.first:
             return {}
         if config.refine_steps:
@@ -288,10 +290,10 @@ def _slice(rows: Columns, start: int, stop: int) -> Columns:
 
 def _width(path: Path) -> int:
     table = read_table(path, ["feature"], "features")
-    return int(table.schema.field("feature").type.list_size)
+    return int(table.schema.field("feature").type.byte_width) // 2
 
 
-def _write_states(context: StageContext, model: GillModel, images: Path) -> None:
+def _write_states(context: StageContext, model: GillModel, images: Path, whole: bool) -> None:
     config: AdaptersConfig = context.config
     schema = schemas.img_states(config.num_img_tokens, model.language.dim)
 
@@ -303,9 +305,11 @@ def _write_states(context: StageContext, model: GillModel, images: Path) -> None
         for start in range(0, len(order), config.state_batch_size):
             rows = order[start : start + config.state_batch_size]
             states[rows] = model.img_states([captions[i] for i in rows]).cpu().numpy()
-        return pa.table([table.column("key"), lists(states, np.float16)], schema=schema)
+        return pa.table([table.column("key"), as_bytes(states)], schema=schema)
 
-    map_shards(context, images, context.out / STATES, "[IMG] states", convert, Ranks.current())
+    wanted = [n for n in shard_names(images) if whole or not n.startswith("train-")]
+    chosen = replace(context, shards=tuple(wanted))
+    map_shards(chosen, images, context.out / STATES, "[IMG] states", convert, Ranks.current())
 
 
 def _oddities(model: GillModel, images: Path) -> Counter[str]:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from data.artifacts import Artifact
-from data.shards import matrix, read_table, shard_names
+from data.shards import from_bytes, read_table, shard_names
 from gill.backbones.image_generator import ImageGenerator
 from gill.backbones.vision import VisionEncoder
 from gill.mapper import Mapper, MapperKind
@@ -110,7 +110,7 @@ def pooled_features(artifact: Artifact, keys: Collection[str]) -> dict[str, Tens
     folder: Path = artifact.file(FEATURES)
     for name in shard_names(folder):
         table = read_table(folder / name, kind="features")
-        values = matrix(table, "feature")
+        values = from_bytes(table, "feature")
         for row, key in enumerate(table.column("key").to_pylist()):
             if key in wanted:
                 found[key] = torch.from_numpy(np.asarray(values[row], np.float32))

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from data import schemas
-from data.shards import lists, read_table
+from data.shards import as_bytes, read_table
 from gill.backbones.vision import VisionEncoder
 from tasks.config import ClipFeaturesConfig
 from tasks.contract import StageContext
@@ -43,7 +43,7 @@ def run(context: StageContext) -> dict[str, float]:
             parts = [np.empty((0, dim), np.float32)]
             for pixels in ahead(pool, partial(_pixels, encoder), chunks):
                 parts.append(encoder.pooled(torch.stack(pixels)).float().cpu().numpy())
-            values = lists(np.concatenate(parts), np.float16)
+            values = as_bytes(np.concatenate(parts).astype(np.float16))
             return pa.table([table.column("key"), values], schema=schema)
 
         folder = context.inputs["download"].file(IMAGES)

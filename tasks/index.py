@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from data import schemas
 from data.artifacts import Artifact
-from data.shards import lists, matrix, read_table, shard_names, write_shard
+from data.shards import from_bytes, lists, matrix, read_table, shard_names, write_shard
 from gill.retrieval import RetrievalMaps
 from gill.search import EXACT_UP_TO, Index
 from tasks.clip_features import FEATURES
@@ -45,7 +45,7 @@ def run(context: StageContext) -> dict[str, float]:
     count = 0
     for done, name in enumerate(names, 1):
         table = read_table(folder / name, kind="features")
-        feature = torch.from_numpy(np.asarray(matrix(table, "feature"), np.float32))
+        feature = torch.from_numpy(np.asarray(from_bytes(table, "feature"), np.float32))
         vectors = maps.embed_image(feature).numpy()
         schema = schemas.embeddings(vectors.shape[1])
         columns = [table.column("key"), lists(vectors, np.float32)]

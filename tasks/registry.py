@@ -66,7 +66,7 @@ STAGES: dict[str, Stage] = {
                 "data.duplicates",
             ),
         ),
-        Stage("clip_features", 2, ("download",), ("vision",), code=("gill.backbones.vision",)),
+        Stage("clip_features", 3, ("download",), ("vision",), code=("gill.backbones.vision",)),
         Stage(
             "text_targets",
             2,
@@ -76,7 +76,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "adapters",
-            5,
+            6,
             ("download", "clip_features"),
             ("language",),
             model="gill-adapters",
@@ -143,7 +143,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "joint",
-            4,
+            5,
             ("download", "clip_features", "text_targets"),
             ("language",),
             model="gill-joint",

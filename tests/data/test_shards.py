@@ -13,8 +13,8 @@ from data.shards import (
     ShardError,
     ShuffledBatches,
     as_bytes,
+    from_bytes,
     lists,
-    matrix,
     read_table,
     shard_names,
     write_shard,
@@ -23,7 +23,7 @@ from data.shards import (
 
 def feature_table(keys, dim=3, offset=0.0):
     values = np.arange(len(keys) * dim, dtype=np.float16).reshape(-1, dim) + np.float16(offset)
-    return pa.table([pa.array(keys), lists(values, np.float16)], schema=schemas.features(dim))
+    return pa.table([pa.array(keys), as_bytes(values)], schema=schemas.features(dim))
 
 
 @pytest.fixture
@@ -44,15 +44,15 @@ def test_a_shard_comes_back_as_it_was(tmp_path):
     write_shard(path, feature_table(["a", "b"]))
     table = read_table(path, kind="features")
     assert table.column("key").to_pylist() == ["a", "b"]
-    assert matrix(table, "feature").tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert matrix(table, "feature").dtype == np.float16
+    assert from_bytes(table, "feature").tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert from_bytes(table, "feature").dtype == np.float16
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_another_kind_or_a_damaged_file_is_named(tmp_path):
     path = tmp_path / "features" / "train-00000.parquet"
     write_shard(path, feature_table(["a"]))
-    with pytest.raises(schemas.SchemaError, match="features/1, not images/2"):
+    with pytest.raises(schemas.SchemaError, match="features/2, not images/2"):
         read_table(path, kind="images")
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ShardError, match=r"train-00000\.parquet"):
