@@ -179,13 +179,8 @@ def reconcile() -> None:
             continue
     for run_id in _crash_lost_flow_runs(alive):
         say(f"reconcile: the flow run {run_id} has no process any more; marked as crashed")
-    client = tracking.client()
-    for run in client.search_runs(
-        [tracking.experiment_id()], "attributes.status = 'RUNNING'", max_results=1000
-    ):
-        if tracking.is_lost(run.data.tags.get("process", "")):
-            tracking.end_run(run.info.run_id, "KILLED")
-            say(f"reconcile: the MLflow run {run.info.run_name} lost its process; marked KILLED")
+    for name in tracking.end_lost_runs():
+        say(f"reconcile: the MLflow run {name} lost its process; marked KILLED")
 
 
 def _crash_lost_flow_runs(alive: set[str]) -> list[str]:

@@ -206,7 +206,7 @@ class Execution:
                 shutil.rmtree(final)
             partial.rename(final)
             artifact = Artifact(self.stage.name, self.fingerprint, final)
-            tracking.log_metrics(run_id, {**metrics, **memory, "seconds": seconds})
+            tracking.log_results(run_id, {**metrics, **memory, "seconds": seconds})
             tracking.log_artifacts_as_datasets(run_id, [artifact], "output")
             self._register(final, run_id)
         except BaseException:
@@ -333,10 +333,13 @@ class PipelineRun:
 
     def __enter__(self) -> Self:
         self._started = time.monotonic()
+        url = str(flow_run.ui_url)
         self.tags = {
             "prefect_flow_run": str(flow_run.get_id()),
-            "prefect_url": str(flow_run.ui_url),
+            "prefect_url": url if url.startswith("http") else "",  # a temporary server has no pages
         }
+        for lost in tracking.end_lost_runs():
+            get_run_logger().info("the MLflow run %s lost its process; marked KILLED", lost)
         title = f"{self.name}: {self.only or 'full pipeline'}"
         self.mlflow_run_id = tracking.start_run(title, {**self.tags, "recipe": self.name})
         tracking.log_params(self.mlflow_run_id, self.config.model_dump(mode="json"))

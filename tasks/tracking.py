@@ -238,17 +238,47 @@ def is_lost(mark: str) -> bool:
         return True
 
 
+def end_lost_runs() -> list[str]:
+    """End what processes of this host left behind as running when they were killed.
+
+    Returns:
+        The runs' names.
+    """
+    found = client().search_runs(
+        [experiment_id()], "attributes.status = 'RUNNING'", max_results=1000
+    )
+    lost = [run for run in found if is_lost(run.data.tags.get("process", ""))]
+    for run in lost:
+        end_run(run.info.run_id, "KILLED")
+    return [str(run.info.run_name) for run in lost]
+
+
 def end_run(run_id: str, status: str) -> None:
     """End a run as FINISHED, FAILED or KILLED."""
     client().set_terminated(run_id, status)
 
 
-def log_metrics(run_id: str, values: Mapping[str, float], step: int = 0) -> None:
-    """Write numbers in one request."""
+def log_metrics(
+    run_id: str, values: Mapping[str, float], step: int | Mapping[str, int] = 0
+) -> None:
+    """Write numbers in one request, at one step or each at its own (0 where there is none)."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    client().log_batch(run_id, [Metric(k, float(v), now, step) for k, v in values.items()])
+    steps = dict.fromkeys(values, step) if isinstance(step, int) else step
+    client().log_batch(
+        run_id, [Metric(k, float(v), now, steps.get(k, 0)) for k, v in values.items()]
+    )
+
+
+def log_results(run_id: str, values: Mapping[str, float]) -> None:
+    """Write what a run has come to: a metric that was followed over steps ends with it."""
+    followed = values.keys() & client().get_run(run_id).data.metrics.keys()
+    steps = {
+        name: max(metric.step for metric in client().get_metric_history(run_id, name))
+        for name in followed
+    }
+    log_metrics(run_id, values, steps)
 
 
 def log_params(run_id: str, values: Mapping[str, Any]) -> None:

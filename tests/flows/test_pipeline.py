@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -72,6 +73,12 @@ def test_every_stage_is_recorded(var_of_finished):
         assert run.data.params, name
         assert run.data.metrics["peak_memory_bytes"] > 0
         assert len(run.inputs.dataset_inputs) == len(STAGES[name].needs) + 1
+        for metric, result in stage["metrics"].items():
+            assert run.data.metrics[metric] == pytest.approx(result), metric
+    features = found["stages"]["clip_features"]["mlflow_run_id"]
+    followed = client.get_metric_history(features, "rows_per_second")
+    assert len(followed) > 2
+    assert followed == sorted(followed, key=lambda m: (m.step, m.timestamp))
     adapters = found["stages"]["adapters"]["mlflow_run_id"]
     losses = client.get_metric_history(adapters, "l_r")
     assert [m.step for m in losses] == [4, 8, 12]
@@ -198,6 +205,10 @@ def test_killed_twice_ends_with_the_same_weights(var, tmp_path, monkeypatch):
     assert found["stages"]["download"]["status"] == "reused"
     resumed = tracking.client().get_run(found["stages"]["adapters"]["mlflow_run_id"])
     assert resumed.data.tags["resumed"] == "true"
+    runs = tracking.client().search_runs([tracking.experiment_id()])
+    states = Counter(run.info.status for run in runs)
+    assert states["RUNNING"] == 0
+    assert states["KILLED"] >= 4  # two flows and the stages that they were in
 
     monkeypatch.setenv("GILL_VAR", str(tmp_path / "undisturbed"))
     undisturbed = run_flow(overrides=SLOW, stage=None)
