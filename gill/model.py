@@ -333,6 +333,15 @@ class GillModel:
         hidden, _ = self.language.hidden(self._embed(ids), mask)
         return hidden[:, layout.prefix.shape[1] :].float()
 
+    def all_img_states(self, captions: list[list[int]], batch_size: int) -> Tensor:
+        """``img_states`` of many captions, in batches of similar length, on the CPU."""
+        order = sorted(range(len(captions)), key=lambda i: len(captions[i]))
+        states = torch.empty(len(captions), len(self.adapters.img_tokens), self.language.dim)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            states[rows] = self.img_states([captions[i] for i in rows]).cpu()
+        return states
+
     def visual_embeddings(self, features: Tensor) -> Tensor:
         """W_cap: input embeddings ``(batch, k, llm_dim)`` of pooled features."""
         out: Tensor = self.adapters.captioning(features.to(self.language.device).float())

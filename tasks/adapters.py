@@ -37,6 +37,7 @@ from tasks.train import RANDOM, finish, held_out, on_device, optimization, train
 
 STATES = "states"
 START_PAIRS = 20_000  # that the start of W_cap is fitted to
+JOINT_START_PAIRS = 1024  # that the start of a mapper in `joint` is; the language model reads them
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class JointMapper:
     targets: Path
     form: GenerationForm
     weight: float
+    fitted: bool
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -87,10 +89,6 @@ def fit(
     with RANDOM:
         torch.manual_seed(config.seed)
         adapters = Adapters(spec, language).to(language.device)
-        if config.start_prompt:
-            # Not `training`, which may hold the targets too, far larger than all else.
-            begun_with = AlignedShards({images: ["caption"], features: ["feature"]}, "train")
-            _start(adapters, language, config.start_prompt, begun_with)
         model = GillModel(language, adapters, config.max_tokens - config.num_img_tokens)
         losses = _Losses(model, config, joint)
         trained = {"adapters": adapters} | ({} if joint is None else {"mapper": joint.mapper})
@@ -105,6 +103,14 @@ def fit(
         order = ShuffledBatches(training, config.batch_size, config.seed, length=_lengths)
         pairs = held_out(AlignedShards(folders, "validation"), config)
 
+        def start() -> None:
+            if config.start_prompt:
+                # Not `training`, which may hold the targets too, far larger than all else.
+                begun_with = AlignedShards({images: ["caption"], features: ["feature"]}, "train")
+                _start(adapters, language, config.start_prompt, begun_with)
+            if joint is not None and joint.fitted:
+                _start_mapper(joint, losses, training, config.state_batch_size)
+
         def validate() -> dict[str, float]:
             return validation(losses, pairs)
 
@@ -113,6 +119,7 @@ def fit(
             lambda start: (losses.batch(rows) for rows in order.batches(start)),
             context,
             validate=validate,
+            start=start,
         )
         # A mapper that is trained here needs no states of the pairs that it is trained on.
         whole = joint is None or config.refine_steps > 0
@@ -156,6 +163,19 @@ def _start(adapters: Adapters, language: LanguageModel, prompt: str, pairs: Alig
             language.embedding.weight,
         )
     adapters.captioning.start_from(language.embedding.weight[ids].float(), len(head), words)
+
+
+def _start_mapper(
+    joint: JointMapper, losses: _Losses, training: AlignedShards, batch_size: int
+) -> None:
+    """Fit the mapper to the states that the untrained E_img gives."""
+    batch = losses.batch(training.first(JOINT_START_PAIRS))
+    model = losses.model
+    states = model.all_img_states(batch.captions, batch_size).to(model.language.device)
+    img = model.adapters.img_tokens.weight.detach().float()
+    if batch.targets is None:
+        raise ValueError("a mapper cannot start fitted without targets")
+    joint.mapper.start_from(states + img, batch.targets.to(states.device).float())
 
 
 @dataclass(frozen=True)
@@ -300,12 +320,8 @@ def _write_states(context: StageContext, model: GillModel, images: Path, whole: 
     def convert(path: Path) -> pa.Table:
         table = read_table(path, ["key", "caption"], "images")
         captions = model.tokenize(table.column("caption").to_pylist())
-        order = np.argsort([len(c) for c in captions], kind="stable")
-        states = np.empty((len(captions), config.num_img_tokens, model.language.dim), np.float16)
-        for start in range(0, len(order), config.state_batch_size):
-            rows = order[start : start + config.state_batch_size]
-            states[rows] = model.img_states([captions[i] for i in rows]).cpu().numpy()
-        return pa.table([table.column("key"), as_bytes(states)], schema=schema)
+        states = model.all_img_states(captions, config.state_batch_size).numpy()
+        return pa.table([table.column("key"), as_bytes(states.astype(np.float16))], schema=schema)
 
     wanted = [n for n in shard_names(images) if whole or not n.startswith("train-")]
     chosen = replace(context, shards=tuple(wanted))

@@ -104,14 +104,7 @@ def people_vote(context: StageContext, path: Path) -> Ballots:
 def _states_of(context: StageContext, prompts: list[str]) -> Tensor:
     language = load_language(context.parts.language, context.runtime)
     model = GillModel(language, adapters_stage.load(context.inputs["adapters"], language))
-    ids = model.tokenize(prompts)
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    states = torch.empty(len(ids), model.adapters.spec.num_img_tokens, language.dim)
-    for start in range(0, len(order), _CHUNK):
-        rows = order[start : start + _CHUNK]
-        states[rows] = model.img_states([ids[i] for i in rows]).cpu()
-        context.log.progress(start + len(rows), len(order), "prompts read")
-    return states
+    return model.all_img_states(model.tokenize(prompts), _CHUNK)
 
 
 def scorer_votes(context: StageContext) -> Ballots:

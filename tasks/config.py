@@ -279,6 +279,7 @@ class JointConfig(AdaptersConfig):
     heads: int = 4
     feedforward_dim: int = 2048
     loss_form: Literal["norm", "squared"] = "norm"
+    start: Literal["random", "fitted"] = "random"
     generation_weight: float = 1.0
     baselines: tuple[()] = ()  # what reads a mapper's artifact asks for them
 

@@ -34,7 +34,9 @@ def run(context: StageContext) -> dict[str, float]:
     with RANDOM:
         torch.manual_seed(config.seed)
         made = mapper.build(spec).to(language.device)
-    joint = adapters.JointMapper(made, targets, config.loss_form, config.generation_weight)
+    joint = adapters.JointMapper(
+        made, targets, config.loss_form, config.generation_weight, config.start == "fitted"
+    )
     metrics = adapters.fit(context, language, joint)
     if Ranks.current().first:
         mapper.save(context.out, spec, made)

@@ -88,8 +88,6 @@ def _fit(
     with RANDOM:
         torch.manual_seed(config.seed)
         mapper = build(spec).to(device)
-        if config.start == "fitted":
-            _start(mapper, _batch(training.first(START_PAIRS), spec, img, device))
 
         def loss(batch: MapperBatch) -> dict[str, Tensor]:
             value = generation_loss(mapper(batch.inputs), batch.targets, config.loss_form)
@@ -113,19 +111,19 @@ def _fit(
         def split(batch: MapperBatch) -> list[tuple[MapperBatch, float]]:
             return parts(len(batch), ranks, config.accumulate, lambda rows, _: batch.rows(rows))
 
+        def start() -> None:
+            rows = _batch(training.first(START_PAIRS), spec, img, device)
+            mapper.start_from(rows.inputs, rows.targets.float())
+
         trainer = Trainer(mapper, loss, optimization(config), split=split)
-        train(trainer, batches, context, name, validate, "l_g")
+        fitted = start if config.start == "fitted" else None
+        train(trainer, batches, context, name, validate, "l_g", fitted)
         metrics = {f"validation_{k}": v for k, v in validate().items()}
     prefix = f"{name}_" if name else ""
     context.log.metrics({f"{prefix}{k}": v for k, v in metrics.items()}, config.steps)
     if ranks.first:
         save(context.out, spec, mapper)
     return {**metrics, "trained_parameters": float(sum(p.numel() for p in mapper.parameters()))}
-
-
-def _start(mapper: Mapper, rows: MapperBatch) -> None:
-    # Apart from the training, which would otherwise keep the rows to its end.
-    mapper.start_from(rows.inputs, rows.targets.float())
 
 
 def save(folder: Path, spec: MapperSpec, mapper: Mapper) -> None:

@@ -165,6 +165,7 @@ def train(
     name: str = "",
     validate: Callable[[], dict[str, float]] | None = None,
     metric: str = "loss",
+    start: Callable[[], None] | None = None,
 ) -> None:
     """Run a trainer to its last step, going on from the stage's checkpoint.
 
@@ -173,6 +174,7 @@ def train(
         name: prefix of the metrics and the checkpoints, for a stage that trains several things.
         validate: held-out metrics, computed every ``validate_every`` steps by the first rank.
         metric: the one by which the best step is chosen; lower is better.
+        start: changes the untrained weights where there is no checkpoint to go on from.
 
     Raises:
         NonFiniteLossError: names the file with the keys of the batch.
@@ -182,6 +184,8 @@ def train(
     prefix = f"{name}_" if name else ""
     checkpoints = Checkpoints(context.out, prefix, config.keep_checkpoints, config.bearing())
     selection = checkpoints.restore(trainer)
+    if start is not None and trainer.step == 0:
+        start()
     trainer.ranks.barrier()  # the first rank may write a newer one as soon as it goes on
     try:
         _run(trainer, batches, context, prefix, checkpoints, selection, validate, metric)
