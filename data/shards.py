@@ -74,7 +74,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, kind: str = "")
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise ShardError(
             f"cannot read the shard {path}: {error}. Delete it and run the stage "
-            f"{path.parents[2].name!r} again: only this shard is made anew."
+            f"{path.absolute().parents[2].name!r} again: only this shard is made anew."
         ) from error
     if kind:
         schemas.check(table.schema, kind, str(path))

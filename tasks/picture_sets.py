@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from tasks.answers import SHOWN, Answers, as_image, stored_pictures, webp
 from tasks.config import EvaluateConfig
 from tasks.contract import StageContext
 from tasks.judges import Judges, as_pixels
-from tasks.shardwise import Parts
+from tasks.shardwise import PART, Parts
 
 PICTURES = "pictures"
 TO_TRUE = "image_image_similarity"
@@ -117,41 +117,40 @@ class HeldOut:
         parts = Parts(self.context, PICTURES, "pictures", total)
         return [
             {
-                name: _read(parts(f"{name}-{seed:05d}", count, self._part(condition, seed)))
+                name: _read(
+                    parts(f"{name}-{seed:05d}", count, partial(self._part, condition, seed))
+                )
                 for name, condition in conditions.items()
             }
             for seed in range(config.seed, config.seed + config.picture_seeds)
         ]
 
-    def _part(self, condition: Condition, seed: int) -> Callable[[slice], pa.Table]:
-        def make(rows: slice) -> pa.Table:
-            answers, keys = self.answers, self.keys[rows]
-            seeds = [seed * 100_003 + i for i in range(rows.start, rows.stop)]
-            pictures = answers.sample(condition.of(rows), seeds, condition.guidance_scale)
-            pooled, seen = answers.see(pictures)
-            true = answers.vision.project(self.feature[rows]).cpu()
-            text = answers.vision.text(self.captions[rows]).cpu()
-            values = {
-                TO_TRUE: paired_similarity(seen, true),
-                TO_TEXT: paired_similarity(seen, text),
-            }
-            if self.judges.pairwise:
-                values |= self.judges.pairs(pictures, self._true_pixels(rows))
-            small = seed == self.context.config.seed
-            columns = {
-                "key": keys,
-                "caption": self.captions[rows],
-                **{name: value.numpy() for name, value in values.items()},
-                "pooled": lists(pooled.numpy(), np.float32),
-                "picture": pa.array(
-                    [webp(as_image(p), SHOWN) if small else None for p in pictures], pa.binary()
-                ),
-            }
-            if self.judges.inception is not None:
-                columns["inception"] = lists(self.judges.inception(pictures).numpy(), np.float32)
-            return pa.table(columns)
-
-        return make
+    def _part(self, condition: Condition, seed: int, rows: slice) -> pa.Table:
+        answers, keys = self.answers, self.keys[rows]
+        seeds = [seed * 100_003 + i for i in range(rows.start, rows.stop)]
+        pictures = answers.sample(condition.of(rows), seeds, condition.guidance_scale)
+        pooled, seen = answers.see(pictures)
+        true = answers.vision.project(self.feature[rows]).cpu()
+        text = answers.vision.text(self.captions[rows]).cpu()
+        values = {
+            TO_TRUE: paired_similarity(seen, true),
+            TO_TEXT: paired_similarity(seen, text),
+        }
+        if self.judges.pairwise:
+            values |= self.judges.pairs(pictures, self._true_pixels(rows))
+        small = seed == self.context.config.seed
+        columns = {
+            "key": keys,
+            "caption": self.captions[rows],
+            **{name: value.numpy() for name, value in values.items()},
+            "pooled": lists(pooled.numpy(), np.float32),
+            "picture": pa.array(
+                [webp(as_image(p), SHOWN) if small else None for p in pictures], pa.binary()
+            ),
+        }
+        if self.judges.inception is not None:
+            columns["inception"] = lists(self.judges.inception(pictures).numpy(), np.float32)
+        return pa.table(columns)
 
     def _true_pixels(self, rows: slice) -> Tensor:
         keys = self.keys[rows]
@@ -161,14 +160,13 @@ class HeldOut:
     def scores(self, sets: Mapping[str, PictureSet]) -> dict[str, float]:
         """Measures of each set with standard errors, and GILL's similarity less the others'."""
         scores: dict[str, float] = {}
-        true_inception = self._true_inception()
         for name, found in sets.items():
             for measure, values in found.values.items():
                 scores |= _mean(f"{name}_{measure}", values)
             distance = frechet_distance(found.pooled, self.feature)
             scores[f"{name}_frechet_{self.answers.vision.feature_name}_distance"] = distance
-            if found.inception is not None and true_inception is not None:
-                scores[f"{name}_fid"] = frechet_distance(found.inception, true_inception)
+            if found.inception is not None:
+                scores[f"{name}_fid"] = frechet_distance(found.inception, self._true_inception)
             if name != "gill":
                 difference = sets["gill"].values[TO_TRUE] - found.values[TO_TRUE]
                 scores |= _mean(f"gill_minus_{name}_image_image", difference)
@@ -176,13 +174,13 @@ class HeldOut:
         true, text = eye.project(self.feature).cpu(), eye.text(self.captions).cpu()
         return scores | _mean("true_image_text_similarity", paired_similarity(true, text))
 
-    def _true_inception(self) -> Tensor | None:
-        if self.judges.inception is None:
-            return None
-        starts = range(0, len(self.keys), 64)
-        return torch.cat(
-            [self.judges.inception(self._true_pixels(slice(s, s + 64))) for s in starts]
-        )
+    @cached_property
+    def _true_inception(self) -> Tensor:
+        network = self.judges.inception
+        if network is None:
+            raise ValueError("there is no network to make FID's features")
+        starts = range(0, len(self.keys), PART)
+        return torch.cat([network(self._true_pixels(slice(s, s + PART))) for s in starts])
 
 
 def _read(table: pa.Table) -> PictureSet:
