@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import trustme
 
-from benchmarks.weather import kinds
+from benchmarks.mock_web import kinds
 
 PROCESSES, IN_FLIGHT, SHARD, TIMEOUT = 2, 64, 1000, 10
 
@@ -86,7 +86,7 @@ def weather(folder: Path) -> Iterator[tuple[dict[str, int], Path]]:
     issued.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
     store = folder / "ca.pem"
     store.write_bytes(Path(certifi.where()).read_bytes() + authority.cert_pem.bytes())
-    command = [sys.executable, "-m", "benchmarks.weather", str(folder / "server.pem")]
+    command = [sys.executable, "-m", "benchmarks.mock_web", str(folder / "server.pem")]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:

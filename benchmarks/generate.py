@@ -30,13 +30,13 @@ from torch import Tensor
 
 from flows.recipes import RECIPES
 from gill.backbones.language import LanguageModel
-from gill.decoding import Decoding, decode
+from gill.inference.decoding import Decoding, decode
 from gill.mapper import MapperSize, new_mapper
 from gill.model import Adapters, GillModel
-from gill.search import Index
+from gill.inference.index import Index
 from gill.specs import AdapterSpec
-from tasks.config import RuntimeConfig
-from tasks.frozen import load_generator, load_language
+from tasks.config.parts import RuntimeConfig
+from tasks.parts.loading import load_generator, load_language
 
 CHUNK = 100_000
 COUNT = 10

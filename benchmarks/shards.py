@@ -26,12 +26,13 @@ import pyarrow.parquet as pq
 import torch
 
 from data import schemas
-from data.quantised import block_of, quantise, restore
+from data.quantization import block_of, quantise, restore
 from data.shards import AlignedShards, ShuffledBatches, as_bytes, lists, write_shard
-from data.sources import EmbeddedPack, Pair
+from data.sources.embedded_pack import EmbeddedPack
+from data.sources.base import Pair
 from gill.losses import generation_loss
-from tasks.config import GeneratorConfig, RuntimeConfig
-from tasks.frozen import load_generator
+from tasks.config.parts import GeneratorConfig, RuntimeConfig
+from tasks.parts.loading import load_generator
 
 ENCODINGS: dict[str, dict[str, Any]] = {
     "plain": {"compression": "none", "use_dictionary": False},

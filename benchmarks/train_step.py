@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data.shards import ShuffledBatches
 from gill.backbones.language import LanguageModel
-from gill.backbones.tiny import tokenizer
+from gill.backbones.testing.micro_models import tokenizer
 from gill.losses import generation_loss
 from gill.mapper import GillMapper, MapperSize
 from gill.model import AdapterBatch, Adapters, GillModel, LossWeights

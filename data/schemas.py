@@ -88,7 +88,7 @@ def text_targets(tokens: int, dim: int, block: int = 0) -> pa.Schema:
 
     Args:
         block: 0 for half precision; otherwise 8-bit codes with a scale for each ``block`` values,
-            see ``data.quantised``.
+            see ``data.quantization``.
     """
     size = tokens * dim
     fields = [("key", pa.string()), ("num_tokens", pa.int32())]

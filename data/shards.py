@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data import schemas
-from data.quantised import restore
+from data.quantization import restore
 
 Columns = dict[str, npt.NDArray[np.generic] | list[str]]
 

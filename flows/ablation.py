@@ -53,8 +53,8 @@ def ablation(
         overrides: flat, for every run.
     """
     from data.artifacts import Artifact
-    from tasks import comparison
-    from tasks.stage import store_folder
+    from tasks.evaluation import sweep
+    from tasks.runner.store import store_folder
 
     base = {**CHEAP, **(overrides or {})}
     config = resolve(recipe, base)  # refuse wrong keys before the first run
@@ -65,16 +65,16 @@ def ablation(
         runs, ids, evaluated = [], [], []
         for seed in range(seeds):
             stages = gill(recipe, {**base, key: value, **_seeds(recipe, base, seed, adapters_too)})
-            runs.append(comparison.headline({n: s["metrics"] for n, s in stages.items()}))
+            runs.append(sweep.headline({n: s["metrics"] for n, s in stages.items()}))
             ids.append(stages["evaluate"]["mlflow_run_id"])
             mark = stages["evaluate"]["fingerprint"]
             evaluated.append(Artifact("evaluate", mark, store_folder() / "evaluate" / mark))
         own = value in (config.mapper.kind, config.adapters.num_img_tokens)
-        similar = comparison.similarities(evaluated)
-        points.append(comparison.Point(key, value, runs, ids, similar, own))
+        similar = sweep.similarities(evaluated)
+        points.append(sweep.Point(key, value, runs, ids, similar, own))
     given = {"recipe": recipe, "seeds": seeds, "adapters_too": adapters_too, "overrides": base}
-    comparison.record(points, given)
-    print(comparison.as_table(points))
+    sweep.record(points, given)
+    print(sweep.as_table(points))
 
 
 def _seeds(recipe: str, base: dict[str, Any], seed: int, adapters_too: bool) -> dict[str, int]:

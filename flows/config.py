@@ -8,20 +8,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.config import (
-    AdaptersConfig,
-    ClipFeaturesConfig,
-    DecisionConfig,
-    DownloadConfig,
-    EvaluateConfig,
-    Frozen,
-    IndexConfig,
-    JointConfig,
-    MapperConfig,
-    PartsConfig,
-    RuntimeConfig,
-    TextTargetsConfig,
-)
+from tasks.config.training import AdaptersConfig, DecisionConfig, JointConfig, MapperConfig
+from tasks.config.data import ClipFeaturesConfig, DownloadConfig, IndexConfig, TextTargetsConfig
+from tasks.config.evaluation import EvaluateConfig
+from tasks.config.base import Frozen
+from tasks.config.parts import PartsConfig, RuntimeConfig
 
 
 class ConfigError(ValueError):

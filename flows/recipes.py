@@ -7,20 +7,11 @@ from difflib import get_close_matches
 from typing import Any
 
 from flows.config import ConfigError, PipelineConfig
-from tasks.config import (
-    AdaptersConfig,
-    DecisionConfig,
-    DownloadConfig,
-    EvaluateConfig,
-    GeneratorConfig,
-    LanguageConfig,
-    MapperConfig,
-    PartsConfig,
-    Precision,
-    RuntimeConfig,
-    TextTargetsConfig,
-    VisionConfig,
-)
+from tasks.config.training import AdaptersConfig, DecisionConfig, MapperConfig
+from tasks.config.data import DownloadConfig, TextTargetsConfig
+from tasks.config.evaluation import EvaluateConfig
+from tasks.config.parts import GeneratorConfig, LanguageConfig, PartsConfig, RuntimeConfig, VisionConfig
+from tasks.config.base import Precision
 
 
 def tiny() -> PipelineConfig:

@@ -2,6 +2,6 @@
 
 import sys
 
-from tasks.command import main
+from flows.cli import main
 
 sys.exit(main())

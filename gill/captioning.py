@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gill.linear import ridge
+from gill.initialization import ridge
 
 START_SCALE = 0.1
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gill.linear import ridge
+from gill.initialization import ridge
 
 MapperKind = Literal["gill", "linear", "mlp", "encoder"]
 SMALL = 0.1  # what random weights are multiplied by beside ones that are fitted

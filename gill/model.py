@@ -25,7 +25,7 @@ from gill.losses import (
 )
 from gill.mapper import Mapper
 from gill.packing import CaptionLayout, ImgLayout, caption_layout, img_layout
-from gill.parallel import Ranks, own_rows, parts
+from gill.data_parallel import Ranks, own_rows, parts
 from gill.retrieval import RetrievalMaps
 from gill.specs import AdapterSpec
 from gill.tokens import ImgTokenEmbeddings

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gill.parallel import Ranks
+from gill.data_parallel import Ranks
 
 Schedule = Literal["step", "cosine", "trapezoid"]
 

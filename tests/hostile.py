@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from data.fetch import FetchSettings
-from data.pictures import PictureRules
-from data.sources import CaptionedUrls
-from data.web import WebLimits
+from data.download.downloader import FetchSettings
+from data.download.image_codec import PictureRules
+from data.sources.captioned_urls import CaptionedUrls
+from data.download.http_client import WebLimits
 
 HOSTS = [f"127.0.0.{i}" for i in range(1, 9)] + ["127.1.2.3"]
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from data import schemas
-from data.quantised import block_of, quantise, restore
+from data.quantization import block_of, quantise, restore
 from data.shards import (
     AlignedShards,
     ShardError,

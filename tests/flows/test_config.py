@@ -4,7 +4,7 @@ import pytest
 
 from flows.config import ConfigError
 from flows.recipes import RECIPES, opt_6_7b, resolve, tiny
-from tasks.registry import STAGES, ancestors, stage_named, stages_of
+from tasks.runner.registry import STAGES, ancestors, stage_named, stages_of
 
 
 def test_every_recipe_has_every_stage():

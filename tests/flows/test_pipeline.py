@@ -15,8 +15,8 @@ from flow import started
 from prefect.settings import get_current_settings
 from safetensors.torch import load_file
 
-from tasks import tracking
-from tasks.registry import STAGES, stages_of
+from tasks.tracking import mlflow_runs
+from tasks.runner.registry import STAGES, stages_of
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("prefect_server")]
@@ -64,7 +64,7 @@ def test_every_stage_is_recorded(var_of_finished):
     assert list(found["stages"]) == stages_of("staged")
     assert ran(found) == stages_of("staged")
     assert found["state"] == "completed"
-    client = tracking.client()
+    client = mlflow_runs.client()
     for name, stage in found["stages"].items():
         run = client.get_run(stage["mlflow_run_id"])
         assert run.info.status == "FINISHED"
@@ -88,9 +88,9 @@ def test_every_stage_is_recorded(var_of_finished):
 
 def test_the_gallery_has_its_pictures(var_of_finished):
     run_id = summary()["stages"]["evaluate"]["mlflow_run_id"]
-    artifacts = {a.path for a in tracking.client().list_artifacts(run_id)}
+    artifacts = {a.path for a in mlflow_runs.client().list_artifacts(run_id)}
     assert "gallery.json" in artifacts
-    path = tracking.client().download_artifacts(run_id, "gallery.json")
+    path = mlflow_runs.client().download_artifacts(run_id, "gallery.json")
     table = json.loads(Path(path).read_text())
     wanted = {"prompt", "true picture", "retrieved", "gill", "decision", "linear_mapper"}
     assert wanted <= set(table["columns"])
@@ -102,13 +102,13 @@ def test_again_reuses_everything(var_of_finished):
 
 
 def test_a_model_that_was_not_registered_is_registered_on_reuse(var_of_finished):
-    client = tracking.client()
+    client = mlflow_runs.client()
     mark = summary()["stages"]["adapters"]["fingerprint"]
     (version,) = client.search_model_versions(
         f"name = 'gill-adapters' and tags.fingerprint = '{mark}'"
     )
     client.delete_model_version("gill-adapters", version.version)
-    assert not tracking.is_registered("gill-adapters", mark)
+    assert not mlflow_runs.is_registered("gill-adapters", mark)
     found = run_flow()["stages"]
     (version,) = client.search_model_versions("name = 'gill-adapters'")
     assert version.run_id == found["adapters"]["mlflow_run_id"]
@@ -140,7 +140,7 @@ def test_the_joint_schedule_yields_both_artifacts_in_one_stage(var_of_finished):
     assert states == {"validation", "test"}
     run_id = found["stages"]["joint"]["mlflow_run_id"]
     for loss in ("l_c", "l_p", "l_r", "l_g"):
-        history = tracking.client().get_metric_history(run_id, loss)
+        history = mlflow_runs.client().get_metric_history(run_id, loss)
         assert [m.step for m in history] == [4, 8, 12]
     assert found["stages"]["evaluate"]["metrics"]["gill_image_image_similarity"] != 0
     assert ran(run_flow(overrides=joint, stage="joint")) == []
@@ -203,9 +203,9 @@ def test_killed_twice_ends_with_the_same_weights(var, tmp_path, monkeypatch):
     killed_when(var, lambda: list(store.glob("adapters/*.partial/checkpoint-*.pt")))
     found = run_flow(overrides=SLOW)
     assert found["stages"]["download"]["status"] == "reused"
-    resumed = tracking.client().get_run(found["stages"]["adapters"]["mlflow_run_id"])
+    resumed = mlflow_runs.client().get_run(found["stages"]["adapters"]["mlflow_run_id"])
     assert resumed.data.tags["resumed"] == "true"
-    runs = tracking.client().search_runs([tracking.experiment_id()])
+    runs = mlflow_runs.client().search_runs([mlflow_runs.experiment_id()])
     states = Counter(run.info.status for run in runs)
     assert states["RUNNING"] == 0
     assert states["KILLED"] >= 4  # two flows and the stages that they were in
@@ -228,7 +228,7 @@ def test_a_cancelled_flow_leaves_no_ranks(var_of_finished):
 
     def ranks():
         words = (p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"]))
-        return [w for w in words if "tasks.rank" in w and any(str(store) in x for x in w)]
+        return [w for w in words if "tasks.runner.worker" in w and any(str(store) in x for x in w)]
 
     seen = []
 

@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from data.artifacts import write_json
-from flows import local, services
-from flows.services import Service, ServiceError
+from flows.local import main, services
+from flows.local.services import Service, ServiceError
 
 
 @pytest.fixture
@@ -106,9 +106,9 @@ def test_a_broken_database_is_moved_aside(tmp_path, said, kind):
 def test_a_run_that_left_no_summary_is_told_from_one_that_failed(tmp_path):
     summary, log = tmp_path / "last_run.json", tmp_path / "watch.log"
     log.write_text("the watcher saw a crash")
-    assert "was killed" in local._failure(summary, 1, log)
-    assert "the watcher saw a crash" in local._failure(summary, 1, log)
+    assert "was killed" in main._failure(summary, 1, log)
+    assert "the watcher saw a crash" in main._failure(summary, 1, log)
     write_json(summary, {"state": "failed", "error": "no pictures"})
-    assert local._failure(summary, 0, log) == "the run failed: no pictures"
+    assert main._failure(summary, 0, log) == "the run failed: no pictures"
     write_json(summary, {"state": "completed", "error": None})
-    assert local._failure(summary, 0, log) is None
+    assert main._failure(summary, 0, log) is None

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gill.backbones import tiny
+from gill.backbones.testing import micro_models
 from gill.backbones.language import LanguageModel, UnsuitableModelError, load_pretrained
 from gill.captioning import START_SCALE, CaptioningMap, words_of_pictures
 from gill.losses import contrastive_loss, generation_loss
@@ -22,7 +22,7 @@ def micro(kind, **changes):
     """A two-layer model of a family with random weights and the character tokenizer."""
     import transformers
 
-    words = changes.pop("tokenizer", None) or tiny.tokenizer()
+    words = changes.pop("tokenizer", None) or micro_models.tokenizer()
     sizes = {
         "vocab_size": len(words), "hidden_size": 32, "num_hidden_layers": 2,
         "num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 256,
@@ -37,7 +37,7 @@ def micro(kind, **changes):
 
 def without_bos():
     """Qwen2's convention: no BOS token at all."""
-    words = tiny.tokenizer()
+    words = micro_models.tokenizer()
     words.backend_tokenizer.post_processor = None
     words.bos_token = None
     return words
@@ -45,7 +45,7 @@ def without_bos():
 
 def bos_is_eos():
     """GPT-NeoX's convention: one token that begins and ends texts, and is not prepended."""
-    words = tiny.tokenizer()
+    words = micro_models.tokenizer()
     words.backend_tokenizer.post_processor = None
     words.bos_token = words.eos_token
     return words
@@ -53,7 +53,7 @@ def bos_is_eos():
 
 GROUPED = {"num_key_value_heads": 2, "head_dim": 8}
 FAMILIES = {
-    "opt": tiny.language_model,
+    "opt": micro_models.language_model,
     # As OPT-350m: embeddings narrower than the layers, and the norm after each block.
     "opt-350m": lambda: micro(
         "OPT", word_embed_proj_dim=16, do_layer_norm_before=False, ffn_dim=48, dropout=0.1
@@ -256,7 +256,7 @@ def test_a_pair_at_the_limit_by_hand():
 
     The character tokenizer numbers a, b, c ... from 4, after pad, BOS, EOS and unknown.
     """
-    language = tiny.language_model()
+    language = micro_models.language_model()
     model = GillModel(language, Adapters(AdapterSpec(2, 2, 8, 6, 32), language), 4)
     captions = model.tokenize(["abcdef", "b"])
     assert captions == [[1, 4, 5, 6], [1, 5]]
@@ -297,7 +297,7 @@ def byte_level():
 ODD = ["", "see [IMG0] here", "Ёж", "猫と犬", "café", "a long caption", "x"]
 
 
-@pytest.mark.parametrize(("words", "unknown"), [(tiny.tokenizer, 4), (byte_level, 0)])
+@pytest.mark.parametrize(("words", "unknown"), [(micro_models.tokenizer, 4), (byte_level, 0)])
 def test_odd_captions_are_counted_by_reason(words, unknown):
     language = micro("Llama", tokenizer=words(), **GROUPED)
     torch.manual_seed(2)
@@ -368,7 +368,7 @@ def test_an_encoder_decoder_is_refused_by_name():
         T5Config(vocab_size=60, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     )
     with pytest.raises(ValueError, match=r"my-t5.*encoder-decoder.*use a decoder-only"):
-        LanguageModel(t5, tiny.tokenizer(), "my-t5")
+        LanguageModel(t5, micro_models.tokenizer(), "my-t5")
 
 
 def test_an_encoder_is_refused_by_what_it_does():
@@ -377,7 +377,7 @@ def test_an_encoder_is_refused_by_what_it_does():
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     bert = BertLMHeadModel(BertConfig(vocab_size=60, intermediate_size=16, **sizes))
     with pytest.raises(UnsuitableModelError, match=r"my-bert \(BertLMHeadModel\) is not causal"):
-        LanguageModel(bert, tiny.tokenizer(), "my-bert")
+        LanguageModel(bert, micro_models.tokenizer(), "my-bert")
 
 
 def test_a_model_without_input_embeddings_or_cache_is_refused():
@@ -385,8 +385,8 @@ def test_a_model_without_input_embeddings_or_cache_is_refused():
 
     mamba = MambaForCausalLM(MambaConfig(vocab_size=60, hidden_size=16, num_hidden_layers=1))
     with pytest.raises(UnsuitableModelError, match=r"my-mamba .* does not take past_key_values"):
-        LanguageModel(mamba, tiny.tokenizer(), "my-mamba")
-    language = tiny.language_model()
+        LanguageModel(mamba, micro_models.tokenizer(), "my-mamba")
+    language = micro_models.language_model()
 
     def forward(input_ids=None, attention_mask=None, past_key_values=None):
         raise AssertionError

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gill.parallel import Ranks, parts
+from gill.data_parallel import Ranks, parts
 from gill.training import (
     NonFiniteLossError,
     Optimization,

@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
-from tasks.tracking import ConsoleLog
+from tasks.tracking.stage_log import ConsoleLog
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ``var`` folder in which every stage of the tiny recipe ran once, without Prefect."""
     from flows.recipes import tiny
-    from tasks import tracking
-    from tasks.registry import STAGES
-    from tasks.stage import Execution, fingerprint
+    from tasks.tracking import mlflow_runs
+    from tasks.runner.registry import STAGES
+    from tasks.runner.execution import Execution, fingerprint
 
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GILL_VAR", str(folder))
         config, results = tiny(), {}
-        parent = tracking.start_run("tiny", {"recipe": "tiny"})
+        parent = mlflow_runs.start_run("tiny", {"recipe": "tiny"})
         for number, stage in enumerate(STAGES.values(), 1):
             inputs = {need: results[need].artifact for need in stage.needs}
             marks = {need: artifact.fingerprint for need, artifact in inputs.items()}
@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 force=False,
                 logger=logging.getLogger("test"),
             )()
-        tracking.end_run(parent, "FINISHED")
+        mlflow_runs.end_run(parent, "FINISHED")
         stages = {
             name: {"fingerprint": r.artifact.fingerprint, "mlflow_run_id": r.mlflow_run_id}
             for name, r in results.items()
@@ -87,8 +87,8 @@ class TinyRun:
 
     def run(self, name: str, out: Path, **changes: Any) -> tuple[Any, dict[str, float]]:
         """The stage's context and metrics; what it writes lies in ``out``."""
-        from tasks.contract import StageContext
-        from tasks.registry import STAGES
+        from tasks.runner.context import StageContext
+        from tasks.runner.registry import STAGES
 
         context = StageContext(
             getattr(self.config, name).model_copy(update=changes),

@@ -1,0 +1,89 @@
+"""Stages that make data: download, image features, text targets."""
+
+from __future__ import annotations
+
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal, Self
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from data.artifacts import sha256_of
+from tasks.config.base import Frozen, neutral
+
+
+class SharedOut(Frozen):
+    """A stage whose shards can be shared out over the workers of a Ray cluster, in batches."""
+
+    runner: Literal["threads", "ray"] = neutral("threads")  # threads: of this machine
+    ray_address: str = neutral("")  # of a cluster; otherwise a local one is started
+    shards_per_task: int = neutral(64, ge=1)
+    gpus_per_task: float = neutral(0, ge=0)  # that Ray sets aside for a batch
+
+
+class DownloadConfig(SharedOut):
+    """Pairs into image shards; docs/download.md says what each source wants."""
+
+    source: Literal["embedded", "cc3m", "folder", "webdataset", "huggingface"] = "embedded"
+    paths: dict[str, str] = {}  # split -> file(s), or the data set's name of the split
+    images: str = ""  # folder: where the names in the list are
+    dataset: str = ""  # huggingface: a hub name or a folder
+    columns: dict[str, str] = {}  # huggingface: caption and image or url -> their columns
+    revision: str = "main"
+    limit: int | None = Field(None, ge=1)
+    shard_size: int = Field(512, ge=1)
+    # What is made of a picture, and which are taken.
+    resize: Literal["crop", "bound", "original"] = "original"
+    size: int = Field(256, ge=1)
+    quality: int = Field(95, ge=1, le=100)
+    most_pixels: int = Field(100_000_000, ge=1)
+    smallest: int = Field(32, ge=1)
+    widest: float = Field(8.0, ge=1)
+    duplicates: Literal["keep", "drop"] = "keep"
+    placeholders: Literal["keep", "drop"] = "keep"
+    placeholder_addresses: int = Field(10, ge=2)  # that send the same bytes
+    # The web.
+    contact: str = neutral("")  # in the User-Agent: an address or a page
+    deadline: float = Field(15.0, gt=0)
+    largest_bytes: int = Field(20 << 20, ge=1)
+    redirects: int = Field(5, ge=0)
+    robots: bool = True
+    opt_out: bool = True
+    allowed_networks: tuple[str, ...] = ()  # that are not public, such as 127.0.0.0/8
+    retries: tuple[Literal["transient", "all"], ...] = ()  # passes over the failures
+    # Where and how.
+    per_host: int = neutral(8, ge=1)
+    processes: int = neutral(0, ge=0)  # 0 for one for each core
+    in_flight: int = neutral(64, ge=1)
+    shards_at_once: int = neutral(3, ge=1)
+    store: str = neutral("")  # an fsspec address that machines share while they fetch
+
+    @model_validator(mode="after")
+    def _contact_for_the_web(self) -> Self:
+        if (self.source == "cc3m" or "url" in self.columns) and not self.contact:
+            raise ValueError(
+                "download.contact is empty; whoever is asked for pictures must be able to ask "
+                "back: give a mail address or a page"
+            )
+        return self
+
+
+class ClipFeaturesConfig(SharedOut):
+    """Pooled vision features of every image."""
+
+    batch_size: int = neutral(64, ge=1)
+
+
+class TextTargetsConfig(SharedOut):
+    """The generator's text-encoder output for every caption.
+
+    ``int8`` takes 0.52 of the bytes of ``fp16``; docs/download.md has its error.
+    """
+
+    form: Literal["fp16", "int8"] = "fp16"
+    batch_size: int = neutral(128, ge=1)
+
+
+class IndexConfig(Frozen):
+    """The pictures that can be retrieved."""
+
+    splits: tuple[str, ...] = ("train",)

@@ -1,0 +1,234 @@
+"""Pictures to retrieve: those of the store, or a folder of the user's own with an index of it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from data import schemas
+from data.artifacts import write_json
+from data.safe_open import PictureFileError, open_picture
+from data.shards import ShardError, lists, read_table, shard_names, write_shard
+from gill.inference.engine import Gill
+from gill.inference.index import Index
+from tasks.stages.index import EMBEDDINGS, read_index
+
+DESCRIPTION = "index.json"
+_SHARD = 2048
+_BATCH = 64
+
+
+class AlbumError(ValueError):
+    """A folder that holds no usable pictures or no usable index."""
+
+
+class Album(Protocol):
+    """The pictures behind the keys of an index."""
+
+    def origin(self, key: str) -> str:
+        """Where a picture came from."""
+
+    def picture(self, key: str) -> Image.Image:
+        """The picture itself."""
+
+
+@dataclass(frozen=True)
+class StoredAlbum:
+    """The image shards of a download artifact.
+
+    Attributes:
+        images: their folder.
+        names: the shards that the index was made of, in its order.
+        keys: the keys of the index.
+    """
+
+    images: Path
+    names: Sequence[str]
+    keys: Sequence[str]
+
+    def origin(self, key: str) -> str:
+        """What the source says of a picture: an address, or a place in a pack."""
+        return str(self._value(key, "origin"))
+
+    def picture(self, key: str) -> Image.Image:
+        """Decode a stored picture."""
+        data = self._value(key, "image")
+        assert isinstance(data, bytes)
+        with Image.open(io.BytesIO(data)) as image:
+            return image.convert("RGB")
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        rows = (pq.read_metadata(self.images / name).num_rows for name in self.names)
+        return [0, *accumulate(rows)]
+
+    def _value(self, key: str, column: str) -> object:
+        # The shards of images and index have the same rows, so a position names a row.
+        starts, at = self._starts, self.keys.index(key)
+        shard = bisect_right(starts, at) - 1
+        table = read_table(self.images / self.names[shard], ["key", column])
+        if table.column("key")[at - starts[shard]].as_py() != key:
+            raise ShardError(
+                f"{self.images / self.names[shard]} does not line up with the index: row "
+                f"{at - starts[shard]} is not {key!r}; run the stage 'index' again"
+            )
+        return table.column(column)[at - starts[shard]].as_py()
+
+
+@dataclass(frozen=True)
+class FolderAlbum:
+    """A folder of picture files; a key is a path below it."""
+
+    folder: Path
+
+    def origin(self, key: str) -> str:
+        """The file."""
+        return str(self.folder / key)
+
+    def picture(self, key: str) -> Image.Image:
+        """Decode the file."""
+        return open_picture(self.folder / key)
+
+
+def identity_of(gill: Gill) -> str:
+    """What an index depends on: the vision encoder's name and W_i2t."""
+    image = gill.model.adapters.retrieval.image
+    digest = hashlib.sha256(gill.vision.name.encode())
+    for value in (image.weight, image.bias):
+        digest.update(value.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:20]
+
+
+def index_folder(
+    gill: Gill, folder: Path, out: Path, progress: Callable[[int, int], None] = lambda *_: None
+) -> dict[str, int]:
+    """Index every picture below a folder; files that are no pictures are counted by reason.
+
+    Finished shards of a run that was killed are kept while the folder's files are the same.
+
+    Args:
+        out: gets ``embeddings/folder-<number>.parquet`` and ``index.json``, written last.
+        progress: told how many of how many files are done.
+
+    Returns:
+        ``pictures`` and what was left out, by reason.
+
+    Raises:
+        AlbumError: the folder has no picture that can be read.
+    """
+    files = _files(folder)
+    plan = {
+        "folder": str(folder.absolute()),
+        "made_with": identity_of(gill),
+        "files": hashlib.sha256(
+            "\n".join(f"{f} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files).encode()
+        ).hexdigest(),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    _begin(out, plan)
+    dropped: Counter[str] = Counter()
+    for number, start in enumerate(range(0, len(files), _SHARD)):
+        path = out / EMBEDDINGS / f"folder-{number:05d}.parquet"
+        report = path.with_suffix(".json")
+        if not (path.exists() and report.exists()):
+            missed = _index_shard(gill, folder, files[start : start + _SHARD], path)
+            write_json(report, missed)
+        dropped.update(json.loads(report.read_text()))
+        progress(min(start + _SHARD, len(files)), len(files))
+    pictures = len(files) - sum(dropped.values())
+    if not pictures:
+        why = dict(dropped) or "no picture files"
+        raise AlbumError(f"{folder} has no picture that can be read ({why})")
+    write_json(out / DESCRIPTION, {**plan, "pictures": pictures, "dropped": dropped})
+    return {"pictures": pictures, **dropped}
+
+
+def load_folder_index(gill: Gill, folder: Path) -> tuple[Index, FolderAlbum]:
+    """Read what ``index_folder`` made.
+
+    Raises:
+        AlbumError: there is no finished index, or other weights made it.
+    """
+    if not (folder / DESCRIPTION).exists():
+        raise AlbumError(
+            f"{folder} has no finished index; make one with `python -m gill index --images FOLDER "
+            f"--out {folder}`"
+        )
+    made = json.loads((folder / DESCRIPTION).read_text())
+    if made["made_with"] != identity_of(gill):
+        raise AlbumError(
+            f"the index {folder} was made with other weights ({made['made_with']}, not "
+            f"{identity_of(gill)}); make it again with this model"
+        )
+    album = FolderAlbum(Path(made["folder"]))
+    index = read_index(folder / EMBEDDINGS)
+    index.origin = album.origin
+    return index, album
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise AlbumError(f"{folder} is no folder of pictures")
+    Image.init()
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix.lower() in Image.EXTENSION
+    )
+
+
+def _begin(out: Path, plan: dict[str, str]) -> None:
+    """Drop the shards of another plan: other files or other weights."""
+    record = out / "plan.json"
+    (out / DESCRIPTION).unlink(missing_ok=True)
+    if record.exists() and json.loads(record.read_text()) == plan:
+        return
+    for name in shard_names(out / EMBEDDINGS):
+        (out / EMBEDDINGS / name).unlink()
+    write_json(record, plan)
+
+
+def _index_shard(gill: Gill, folder: Path, files: Sequence[Path], path: Path) -> dict[str, int]:
+    """Write one shard; returns what was left out, by reason."""
+    keys: list[str] = []
+    parts = [np.empty((0, gill.model.adapters.spec.retrieval_dim), np.float32)]
+    dropped: Counter[str] = Counter()
+    with ThreadPoolExecutor(2) as pool:
+        for start in range(0, len(files), _BATCH):
+            chunk = files[start : start + _BATCH]
+            opened = list(pool.map(_opened, chunk))
+            dropped.update(found.reason for found in opened if isinstance(found, PictureFileError))
+            images = [found for found in opened if not isinstance(found, PictureFileError)]
+            keys += [
+                file.relative_to(folder).as_posix()
+                for file, found in zip(chunk, opened, strict=True)
+                if not isinstance(found, PictureFileError)
+            ]
+            if images:
+                parts.append(gill.embed_pictures(images).cpu().numpy())
+    schema = schemas.embeddings(parts[0].shape[1])
+    values = lists(np.concatenate(parts), np.float32)
+    write_shard(path, pa.table([pa.array(keys, pa.string()), values], schema=schema))
+    return dict(dropped)
+
+
+def _opened(path: Path) -> Image.Image | PictureFileError:
+    try:
+        return open_picture(path)
+    except PictureFileError as error:
+        return error

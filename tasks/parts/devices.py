@@ -1,0 +1,46 @@
+"""Devices that a recipe asks for."""
+
+from __future__ import annotations
+
+
+import ctypes
+import gc
+import hashlib
+import json
+import os
+import sys
+import threading
+from ctypes.util import find_library
+from pathlib import Path
+from typing import TYPE_CHECKING
+from filelock import FileLock
+from data.artifacts import sha256_of
+from tasks.config.parts import GeneratorConfig, LanguageConfig, PartConfig, RuntimeConfig, VisionConfig
+if TYPE_CHECKING:
+    import torch
+
+    from gill.backbones.image_generator import ImageGenerator
+    from gill.backbones.language import LanguageModel
+    from gill.backbones.vision import VisionEncoder
+
+
+
+def device_of(runtime: RuntimeConfig) -> torch.device:
+    """The device a recipe asks for, the first of several; ``auto`` is CUDA where there is one."""
+    import torch
+
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    if runtime.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(runtime.device.split(",")[0])
+
+
+def on_each_device(runtime: RuntimeConfig) -> list[RuntimeConfig]:
+    """The runtime once for each device: every GPU for ``auto``, or ``cuda:0,cuda:2`` as given."""
+    import torch
+
+    names = runtime.device.split(",")
+    if runtime.device == "auto" and torch.cuda.is_available():
+        names = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return [runtime.model_copy(update={"device": name}) for name in names]

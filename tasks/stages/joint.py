@@ -1,0 +1,44 @@
+"""The schedule ``joint``: adapters and mapper in one training (l_c + l_p + l_r + l_g), the paper's.
+
+Its artifact holds what those of ``adapters`` and of ``mapper`` hold, and stands for both.
+"""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+import torch
+
+from data import schemas
+from data.shards import shard_names
+from gill.mapper import MapperSize
+from gill.data_parallel import Ranks
+from gill.specs import MapperSpec
+from tasks.stages import adapters, mapper
+from tasks.config.training import JointConfig
+from tasks.runner.context import StageContext
+from tasks.parts.loading import load_language
+from tasks.stages.text_targets import TARGETS
+from tasks.training.loop import RANDOM, finish
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Write what the stages ``adapters`` and ``mapper`` write."""
+    config: JointConfig = context.config
+    language = load_language(context.parts.language, context.runtime)
+    targets = context.inputs["text_targets"].file(TARGETS)
+    shape = schemas.shape_of(pq.read_schema(targets / shard_names(targets, "train")[0]))
+    size = MapperSize(
+        config.kind, config.hidden_dim, config.layers, config.heads, config.feedforward_dim
+    )
+    spec = MapperSpec(language.dim, config.num_img_tokens, *shape, size)
+    with RANDOM:
+        torch.manual_seed(config.seed)
+        made = mapper.build(spec).to(language.device)
+    joint = adapters.JointMapper(
+        made, targets, config.loss_form, config.generation_weight, config.start == "fitted"
+    )
+    metrics = adapters.fit(context, language, joint)
+    if Ranks.current().first:
+        mapper.save(context.out, spec, made)
+        finish(context)
+    return metrics

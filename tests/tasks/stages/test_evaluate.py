@@ -1,0 +1,275 @@
+"""The suites of evaluation on the tiny recipe, against plain computations where there is one."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from data.benchmarks.contexts import Case, Cases, ContextError
+from data.shards import ShardError
+from data.benchmarks.synthetic_contexts import QUESTIONS
+from gill.evaluation.images import frechet_distance
+from tasks.evaluation import context_suites
+from tasks.evaluation.answers import Answers, stored_pictures
+from tasks.evaluation.decision_labels import SCORES
+from tasks.config.evaluation import ContextsConfig, JudgesConfig
+from tasks.evaluation.baselines import contestants, slug, text_of
+from tasks.evaluation.context_suites import Row, context_metrics, differences
+from tasks.stages.evaluate import decision_metrics, held_out_rows, over_seeds
+from tasks.parts.loading import load_vision
+from tasks.evaluation.metric_networks import Judges, as_pixels
+from tasks.evaluation.generated_images import PICTURES, HeldOut
+from tasks.evaluation.report import Table, as_html, as_markdown
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny_run, tmp_path_factory):
+    """Everything at once: all suites without outside files, two seeds, a judge."""
+    return tiny_run.run(
+        "evaluate",
+        tmp_path_factory.mktemp("evaluate"),
+        suites=("captioning", "retrieval", "generation", "decisions", "study"),
+        picture_seeds=2,
+        judges=JudgesConfig(perceptual=True),
+        contexts=ContextsConfig(cases=4, seeds=2),
+    )
+
+
+def test_all_suites_report(evaluated):
+    _, metrics = evaluated
+    for name in (
+        "caption_meteor_exact", "retrieval_t2i_r1", "gill_image_image_similarity",
+        "gill_image_image_similarity_sd", "gill_frechet_tiny_distance",
+        "gill_perceptual_tiny_distance", "decision_macro_f1", "decision_score_threshold_macro_f1",
+        "study_story_gill_5_captions_4_images_image_similarity",
+        "study_dialogue_generator_4_rounds_image_similarity_sd",
+    ):  # fmt: skip
+        assert math.isfinite(metrics[name]), name
+    assert metrics["study_story_truth_1_caption_image_similarity"] == pytest.approx(1.0, abs=1e-5)
+    assert metrics["study_story_truth_1_caption_perceptual_tiny_distance"] == 0.0
+    # Text-only models take no pictures.
+    assert not any("generator_5_captions_4_images" in name for name in metrics)
+
+
+def test_the_report_stands_beside_the_paper(evaluated):
+    context, metrics = evaluated
+    page = (context.out / "report.html").read_text()
+    text = (context.out / "report.md").read_text()
+    assert context.log.documents == {"report.html": page, "report.md": text}
+    assert "| GILL | 0.581 | 0.612 | 0.641 | 0.702 | 0.696 | 0.693 |" in text
+    assert "Context study in the form of VIST" in text
+    assert "VIST was not part of this run" in text
+    assert "the worst" in text
+    assert f"{metrics['study_story_gill_1_caption_image_similarity']:.3f}" in text
+    assert page.count("<img") > 100
+    assert all(question in page for question in QUESTIONS)  # words stand beside their pictures
+    panels = context.log.figures["study_story"].axes
+    assert [axes.get_title() for axes in panels] == [
+        "image similarity",
+        "perceptual tiny distance",
+    ]
+    assert len(panels[0].containers) == 3  # the truth is no rival
+    assert "<img" not in text
+
+
+def test_a_killed_evaluation_keeps_what_was_drawn(evaluated, tiny_run):
+    context, metrics = evaluated
+    folders = context_suites.FOLDER, PICTURES, SCORES
+    files = [p for name in folders for p in (context.out / name).iterdir()]
+    assert len(files) > 30
+    lost = {
+        next(p for p in sorted(files) if p.name.startswith(name))
+        for name in ("study_story-gill-", "linear_mapper-01001-", "scores-")
+    }
+    kept = {p: p.stat().st_mtime_ns for p in files if p not in lost}
+    for path in lost:
+        path.unlink()
+    _, again = tiny_run.run(
+        "evaluate",
+        context.out,
+        suites=("generation", "decisions", "study"),
+        picture_seeds=2,
+        judges=JudgesConfig(perceptual=True),
+        contexts=ContextsConfig(cases=4, seeds=2),
+    )
+    assert all(path.exists() for path in lost)
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert again == {k: v for k, v in metrics.items() if k in again}
+
+
+def test_drawings_of_other_cases_are_noticed(evaluated, tiny_run):
+    context, _ = evaluated
+    with pytest.raises(ShardError, match="holds other cases than study_story has now"):
+        tiny_run.run(
+            "evaluate", context.out, suites=("study",), contexts=ContextsConfig(cases=3, seeds=2)
+        )
+
+
+def test_suites_need_their_files(tiny_run, tmp_path):
+    with pytest.raises(ContextError, match=r"evaluate\.contexts\.vist_stories and .*vist_images"):
+        tiny_run.run("evaluate", tmp_path, suites=("vist",))
+
+
+def test_states_of_a_single_caption_are_the_stored_ones(tiny_run, evaluated):
+    """A context of one caption reads as the adapters read it when they stored its state."""
+    context, _ = evaluated
+    from data.shards import AlignedShards
+    from tasks.stages.adapters import STATES
+    from tasks.stages.download import IMAGES
+
+    inputs = context.inputs
+    rows = AlignedShards(
+        {inputs["adapters"].file(STATES): ["state"], inputs["download"].file(IMAGES): ["caption"]},
+        "test",
+    ).all()
+    short = [i for i, c in enumerate(rows["caption"]) if len(c) < 20][:3] or [0]
+    cases = [Case(rows["key"][i], None, {"one": (rows["caption"][i][:20],)}) for i in short]
+    found = context_suites.context_states(context, {"s": Cases(cases, {})})["s", "one"]
+    assert found.shape == (len(short), 2, 32)
+    from gill.model import GillModel
+    from tasks.stages import adapters as adapters_stage
+    from tasks.parts.loading import load_language
+
+    language = load_language(context.parts.language, context.runtime)
+    model = GillModel(language, adapters_stage.load(inputs["adapters"], language))
+    plain = model.img_states(model.tokenize([c.contexts["one"][0] for c in cases]))
+    assert torch.allclose(found, plain, atol=1e-5)
+
+
+def test_contestants_share_one_interface(tiny_run, evaluated, tmp_path):
+    context, _ = evaluated
+    answers = Answers.load(context)
+    folder = tmp_path / "My Pipeline"
+    answers.generator.pipeline.save_pretrained(folder)
+    models = contestants(answers, ["gill", "generator", "retrieval", "truth"], [str(folder)])
+    assert [m.name for m in models] == ["gill", "generator", "retrieval", "truth", "my_pipeline"]
+    pictures, _ = context_suites.study_pictures(context)
+    made = context_suites.stories(pictures, 2, 0)
+    states = torch.randn(2, 2, 32)
+    for model in models:
+        draw = model.prepare(made.cases, "5 captions", states)
+        one, again, other = draw([1, 2]), draw([1, 2]), draw([3, 4])
+        assert [p.tobytes() for p in one] == [p.tobytes() for p in again]
+        changed = [p.tobytes() for p in one] != [p.tobytes() for p in other]
+        assert changed == model.seeded, model.name
+        assert model.reads(("text",))
+        whole = made.cases[0].contexts["5 captions, 4 images"]
+        assert model.reads(whole) == (model.name in {"gill", "retrieval", "truth"})
+
+
+def test_judges_against_plain_computations(tiny_run):
+    scorer = load_vision(tiny_run.config.parts.vision, tiny_run.config.runtime)
+    judges = Judges.load(
+        JudgesConfig(clip="tiny", perceptual=True), scorer, tiny_run.config.runtime
+    )
+    torch.manual_seed(0)
+    a, b = torch.rand(70, 3, 16, 16), torch.rand(70, 3, 16, 16)  # more than a batch
+    found = judges.pairs(a, b)
+    assert set(found) == {"clip_similarity", "perceptual_tiny_distance"}
+    seen = [scorer.model.encode_image(scorer.prepare_tensor(x), normalize=True) for x in (a, b)]
+    assert torch.allclose(found["clip_similarity"], (seen[0] * seen[1]).sum(-1), atol=1e-5)
+    assert judges.inception is None
+    assert judges.pairwise
+    assert not Judges.load(JudgesConfig(), scorer, tiny_run.config.runtime).pairwise
+
+
+def test_fid_is_the_distance_of_its_networks_features(tiny_run, evaluated, tmp_path):
+    """Any network stands for Inception here, whose weights are not at hand."""
+    context = replace(evaluated[0], out=tmp_path)
+
+    def network(pictures):
+        return pictures.mean((2, 3))
+
+    judges = Judges(stand_in=None, inception=network, lpips=None, clip=None)
+    answers = Answers.load(context)
+    held = replace(HeldOut.load(context, answers, held_out_rows(context)), judges=judges)
+    sets = held.draw()[0]
+    seed = context.config.seed * 100_003
+    drawn = answers.sample(held.target, [seed + i for i in range(len(held.keys))])
+    stored = stored_pictures(context.inputs["download"], held.keys)
+    true = as_pixels([stored[k] for k in held.keys], answers.generator.image_size)
+    wanted = frechet_distance(network(drawn), network(true))
+    assert held.scores(sets)["own_text_encoder_fid"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_pictures_become_squares_of_one_size():
+    picture = Image.new("RGB", (40, 20), "red")
+    picture.paste("blue", (10, 0, 30, 20))  # the middle square
+    found = as_pixels([picture, Image.new("L", (8, 8), 255)], 16)
+    assert found.shape == (2, 3, 16, 16)
+    assert found[0, :, 8, 8].tolist() == [0.0, 0.0, 1.0]
+    assert float(found[0, 0].max()) == 0.0
+    assert float(found[1].min()) == 1.0
+
+
+def test_the_generator_reads_all_text():
+    assert text_of(("a dog .", "a cat .")) == "a dog . a cat ."
+    assert slug("5 captions, 4 images") == "5_captions_4_images"
+    assert slug("owner/Some-Model") == "some_model"
+
+
+def row(model, context, values):
+    return Row(
+        "s",
+        model,
+        context,
+        ["a", "b"],
+        ["A cat", "A dog"],
+        {"image_similarity": torch.tensor(values)},
+        [],
+    )
+
+
+def test_means_deviations_and_paired_differences_by_hand():
+    rows = [
+        row("gill", "1 caption", [[0.1, 0.3], [0.3, 0.5]]),  # seed means 0.2 and 0.4
+        row("gill", "5 captions", [[0.4, 0.4], [0.4, 0.8]]),
+        row("generator", "1 caption", [[0.2, 0.2], [0.2, 0.2]]),
+    ]
+    metrics = context_metrics(rows)
+    assert metrics["s_gill_1_caption_image_similarity"] == pytest.approx(0.3)
+    assert metrics["s_gill_1_caption_image_similarity_sd"] == pytest.approx(0.02**0.5)
+    # Cases, seeds averaged: (0.4, 0.6) - (0.2, 0.4) and (0.2, 0.4) - (0.2, 0.2).
+    more = "s_gill_5_captions_minus_1_caption_image_similarity"
+    assert metrics[more] == pytest.approx(0.2)
+    assert metrics[f"{more}_se"] == pytest.approx(0.0, abs=1e-6)
+    against = "s_gill_minus_generator_1_caption_image_similarity"
+    assert metrics[against] == pytest.approx(0.1)
+    assert metrics[f"{against}_se"] == pytest.approx(0.02**0.5 / 2**0.5)
+    assert len(differences(rows)) == 2
+
+
+def test_seeds_are_summed_up_by_hand():
+    found = over_seeds([{"a": 1.0, "a_se": 0.5}, {"a": 3.0, "a_se": 0.7}])
+    assert found == pytest.approx({"a": 2.0, "a_se": 0.6, "a_sd": 2**0.5})
+    assert over_seeds([{"a": 1.0}]) == {"a": 1.0}
+
+
+def test_decisions_and_their_rivals_by_hand():
+    made = {"prompts_generate": 3.0, "prompts_retrieve": 1.0, "score_threshold": 0.5}
+    found = decision_metrics([0, None, 1, 1], [0, 1, 1, 0], [0.1, 0.9, 0.6, 0.7], made)
+    assert found["decision_prompts"] == 3
+    assert found["decision_accuracy"] == pytest.approx(2 / 3)
+    assert found["decision_macro_f1"] == pytest.approx(2 / 3)
+    assert found["decision_majority_macro_f1"] == pytest.approx(0.25)
+    assert found["decision_always_retrieve_macro_f1"] == pytest.approx(0.4)
+    assert found["decision_score_threshold_macro_f1"] == 1.0
+    assert decision_metrics([None], [0], [0.1], made) == {"decision_prompts": 0.0}
+
+
+def test_hostile_captions_stay_text():
+    block = Table(("caption",), [("<script>alert(1)</script> | a\nb",)])
+    assert "<script>" not in as_html("t", [block])
+    assert "| <script>alert(1)</script> \\| a b |" in as_markdown("t", [block])
+
+
+def test_the_contexts_are_written_down(evaluated):
+    context, metrics = evaluated
+    found = json.loads((context.out / "contexts.json").read_text())
+    assert {r["suite"] for r in found["rows"]} == {"study_story", "study_dialogue"}
+    first = found["rows"][0]
+    name = f"{first['suite']}_{first['model']}_{slug(first['context'])}_image_similarity"
+    assert first["mean"]["image_similarity"] == metrics[name]
