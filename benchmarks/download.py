@@ -39,13 +39,13 @@ PROCESSES, IN_FLIGHT, SHARD, TIMEOUT = 2, 64, 1000, 10
 OURS = f"""
 import sys
 from data.fetch import FetchSettings, fill, prepare
-from data.pictures import PictureRules
+from data.images import ImageRules
 from data.sources import CaptionedUrls
-from data.web import WebLimits
+from data.web import HttpLimits
 source = CaptionedUrls({{"train": sys.argv[1]}})
-web = WebLimits("benchmark@example.org", deadline={TIMEOUT}, per_host={IN_FLIGHT},
+web = HttpLimits("benchmark@example.org", deadline={TIMEOUT}, per_host={IN_FLIGHT},
                 allowed=("127.0.0.1/32",))
-given = FetchSettings(sys.argv[2], web, PictureRules("crop", int(sys.argv[3])), {SHARD},
+given = FetchSettings(sys.argv[2], web, ImageRules("crop", int(sys.argv[3])), {SHARD},
                       processes={PROCESSES}, in_flight={IN_FLIGHT})
 fill(source, given, prepare(source, given))
 """
@@ -130,14 +130,14 @@ def measured(command: list[str], environment: dict[str, str], log: Path) -> dict
 def one_turn(
     side: str, peer: str, case: Case, urls: list[str], store: Path, folder: Path
 ) -> dict[str, float]:
-    """Run one side over a list; returns what it cost for each picture it wrote."""
+    """Run one side over a list; returns what it cost for each image it wrote."""
     out = folder / "out"
     environment = {**os.environ, "SSL_CERT_FILE": str(store), "NO_ALBUMENTATIONS_UPDATE": "1"}
     if side == "ours":
         source = folder / "list.tsv"
         source.write_text("".join(f"caption {i}\t{u}\n" for i, u in enumerate(urls)))
         command = [sys.executable, "-c", OURS]
-        images = "out/images/*.parquet"
+        shards = "out/images/*.parquet"
     else:
         source = folder / "list.parquet"
         captions = [f"caption {i}" for i in range(len(urls))]
@@ -145,19 +145,19 @@ def one_turn(
         script = folder / "peer.py"  # its processes import the script again
         script.write_text(PEER)
         command = [peer, str(script)]
-        images = "out/*.parquet"
+        shards = "out/*.parquet"
     found = measured([*command, str(source), str(out), str(case.size)], environment, folder / "log")
-    pictures = 0
-    for path in folder.glob(images):
+    images = 0
+    for path in folder.glob(shards):
         column = "image" if side == "ours" else "jpg"
         table = pq.read_table(path, columns=[column])
-        pictures += len(table) - table.column(column).null_count
+        images += len(table) - table.column(column).null_count
     return {
-        "images_per_s": pictures / found["seconds"],
+        "images_per_s": images / found["seconds"],
         "addresses_per_s": len(urls) / found["seconds"],
-        "cpu_ms": 1000 * found["cpu"] / max(1, pictures),
+        "cpu_ms": 1000 * found["cpu"] / max(1, images),
         "peak_mb": found["peak"] / 1e6,
-        "pictures": pictures,
+        "images": images,
     }
 
 

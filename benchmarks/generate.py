@@ -1,11 +1,11 @@
-"""Inference: tokens with a key-value cache against none, pictures, and search in a large index.
+"""Inference: tokens with a key-value cache against none, images, and search in a large index.
 
     KMP_BLOCKTIME=0 OMP_WAIT_POLICY=passive python -m benchmarks.generate
 
 - **tokens**: 32 new tokens after 128 of context. The baseline is the released code's way: the whole
   sequence again for each token, without a cache, with logits and hidden states at every position.
   Both sides take turns; ``same_tokens`` is how often they agree (in bfloat16 a tie may fall apart).
-- **pictures**: mapper and sampler with the recipe's steps, one picture and a batch.
+- **images**: mapper and sampler with the recipe's steps, one image and a batch.
 - **search**: the ten nearest of 3.3M x 256 unit vectors, one query at a time, against comparing all
   of them in float32. ``random`` vectors have no neighbours that stand out; ``clustered`` ones lie
   around 10,000 centres. Memory is what the process grew by: keys, half-precision vectors, codes.
@@ -31,9 +31,9 @@ from torch import Tensor
 from flows.recipes import RECIPES
 from gill.backbones.language import LanguageModel
 from gill.inference.decoding import Decoding, decode
+from gill.inference.index import Index
 from gill.mapper import MapperSize, new_mapper
 from gill.model import Adapters, GillModel
-from gill.inference.index import Index
 from gill.specs import AdapterSpec
 from tasks.config.parts import RuntimeConfig
 from tasks.parts.loading import load_generator, load_language
@@ -98,8 +98,8 @@ def tokens(language: LanguageModel, context: int, new: int, repeats: int) -> dic
 
 
 @torch.no_grad()
-def pictures(recipe: str, batch: int, repeats: int) -> dict[str, float]:
-    """Pictures a second from [IMG] states on, one alone and a batch."""
+def images(recipe: str, batch: int, repeats: int) -> dict[str, float]:
+    """Images a second from [IMG] states on, one alone and a batch."""
     config = RECIPES[recipe]()
     generator = load_generator(config.parts.generator, RuntimeConfig())
     made, parts = config.mapper, config.parts.generator
@@ -109,16 +109,18 @@ def pictures(recipe: str, batch: int, repeats: int) -> dict[str, float]:
     mapper = mapper.to(generator.device).eval()
     states = torch.randn(batch, r, width, device=generator.device)
 
-    def draw(count: int) -> Tensor:
+    def sample(count: int) -> Tensor:
         return generator.generate(
             mapper(states[:count]), range(count), parts.guidance_scale, parts.steps
         )
 
-    draw(1)
+    sample(1)
     found: dict[str, float] = {"sampler_steps": parts.steps}
     for count in (1, batch):
-        median = statistics.median(seconds(lambda count=count: draw(count)) for _ in range(repeats))
-        found[f"pictures_per_s_batch_{count}"] = round(count / median, 2)
+        median = statistics.median(
+            seconds(lambda count=count: sample(count)) for _ in range(repeats)
+        )
+        found[f"images_per_s_batch_{count}"] = round(count / median, 2)
     return found
 
 
@@ -174,12 +176,12 @@ def search(kind: str, count: int, width: int, queries: int) -> dict[str, float]:
 def main() -> None:
     """Measure what is asked for and print the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--what", nargs="+", default=["tokens", "pictures", "search"])
+    parser.add_argument("--what", nargs="+", default=["tokens", "images", "search"])
     parser.add_argument("--recipe", choices=RECIPES, default="embedded")
     parser.add_argument("--context", type=int, default=128)
     parser.add_argument("--new", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=32, help="pictures sampled together")
+    parser.add_argument("--batch", type=int, default=32, help="images sampled together")
     parser.add_argument("--vectors", type=int, default=3_300_000)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--queries", type=int, default=100)
@@ -190,8 +192,8 @@ def main() -> None:
         language = load_language(RECIPES[given.recipe]().parts.language, RuntimeConfig())
         line |= tokens(language, given.context, given.new, given.repeats)
         print(line, flush=True)
-    if "pictures" in given.what:
-        line |= pictures(given.recipe, given.batch, given.repeats)
+    if "images" in given.what:
+        line |= images(given.recipe, given.batch, given.repeats)
         print(line, flush=True)
     if "search" in given.what:
         line["vectors"], line["width"] = given.vectors, given.width

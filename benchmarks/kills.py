@@ -4,7 +4,7 @@
 
 Each kill is a SIGKILL to the pipeline's process, to a worker of it or to all of them; after the
 first and the last the pipeline is started again. At the end the artifact must hold exactly the good
-pictures, and every other row as a failure with the right reason. The last line is JSON.
+images, and every other row as a failure with the right reason. The last line is JSON.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import uvloop
 from PIL import Image
 
 INTERNAL = "127.9.9.9"
-PICTURES = 200
+IMAGES = 200
 # Shares of the mix; what is left is good.
 MIX = {"gone": 0.1, "stall": 0.02, "short": 0.01, "page": 0.01, "huge": 0.005, "loop": 0.005,
        "inside": 0.005}  # fmt: skip
@@ -33,10 +33,10 @@ def kinds(count: int, mixed: bool, seed: int = 0) -> list[str]:
     return found
 
 
-def pictures() -> list[bytes]:
+def images() -> list[bytes]:
     """JPEG files of about 100 KB, 700 to 1100 pixels wide."""
     made = []
-    for seed in range(PICTURES):
+    for seed in range(IMAGES):
         generator = np.random.default_rng(seed)
         width, height = generator.integers(700, 1100, 2)
         noise = generator.integers(0, 255, (height // 4, width // 4, 3), np.uint8)
@@ -55,7 +55,7 @@ def answer(body: bytes, status: str = "200 OK", more: str = "", length: int | No
     return f"HTTP/1.1 {status}\r\nContent-Length: {size}\r\n{more}\r\n".encode() + body
 
 
-class Weather(asyncio.Protocol):
+class MockWeb(asyncio.Protocol):
     """One connection."""
 
     good: list[bytes]
@@ -77,8 +77,8 @@ class Weather(asyncio.Protocol):
         if kind == "stall":
             return
         if kind == "good":
-            self._transport.write(self.good[int(name.partition(".")[0]) % PICTURES])
-        elif kind == "short":  # a whole answer with half a picture
+            self._transport.write(self.good[int(name.partition(".")[0]) % IMAGES])
+        elif kind == "short":  # a whole answer with half an image
             body = self.good[0].partition(b"\r\n\r\n")[2]
             self._transport.write(answer(body[: len(body) // 2]))
         elif kind == "page":
@@ -97,14 +97,14 @@ class Weather(asyncio.Protocol):
 async def serve(certificate: str) -> None:
     """Serve HTTP and HTTPS until standard input ends; prints the two ports first."""
     loop = asyncio.get_running_loop()
-    Weather.good = [answer(p, more="Content-Type: image/jpeg\r\n") for p in pictures()]
-    plain = await loop.create_server(Weather, "127.0.0.1", 0)
-    Weather.port = plain.sockets[0].getsockname()[1]
-    await loop.create_server(Weather, INTERNAL, Weather.port)
+    MockWeb.good = [answer(p, more="Content-Type: image/jpeg\r\n") for p in images()]
+    plain = await loop.create_server(MockWeb, "127.0.0.1", 0)
+    MockWeb.port = plain.sockets[0].getsockname()[1]
+    await loop.create_server(MockWeb, INTERNAL, MockWeb.port)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
-    secure = await loop.create_server(Weather, "127.0.0.1", 0, ssl=context)
-    print(Weather.port, secure.sockets[0].getsockname()[1], flush=True)
+    secure = await loop.create_server(MockWeb, "127.0.0.1", 0, ssl=context)
+    print(MockWeb.port, secure.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 
 

@@ -28,8 +28,8 @@ import torch
 from data import schemas
 from data.quantization import block_of, quantise, restore
 from data.shards import AlignedShards, ShuffledBatches, as_bytes, lists, write_shard
-from data.sources.embedded_pack import EmbeddedPack
 from data.sources.base import Pair
+from data.sources.embedded_pack import EmbeddedPack
 from gill.losses import generation_loss
 from tasks.config.parts import GeneratorConfig, RuntimeConfig
 from tasks.parts.loading import load_generator

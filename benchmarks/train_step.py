@@ -116,8 +116,8 @@ class Vision(nn.Module):
 def caption_lengths(count: int, seed: int = 0) -> list[int]:
     """Lengths with CC3M's mean of about 11 tokens, from 4, cut at 24 (a log-normal draw)."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.exp(torch.randn(count, generator=generator) * 0.4 + 2.32).round().int()
-    return drawn.clamp(4, LONGEST).tolist()
+    sampled = torch.exp(torch.randn(count, generator=generator) * 0.4 + 2.32).round().int()
+    return sampled.clamp(4, LONGEST).tolist()
 
 
 def batches(batch: int, vocabulary: int, seed: int = 0) -> list[list[list[int]]]:

@@ -37,7 +37,7 @@ def shard_names(folder: Path, split: str | None = None) -> list[str]:
 def write_shard(path: Path, table: pa.Table) -> None:
     """Write a shard so that no reader ever sees a part of it, also after a crash.
 
-    Pictures and text targets are left as they are, the rest is zstd (docs/download.md has the
+    Images and text targets are left as they are, the rest is zstd (docs/download.md has the
     figures). Vectors have no dictionary: looking for repeated numbers costs more than writing them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -277,7 +277,7 @@ class ShuffledBatches:
     run resumes at exactly the next batch after reading one buffer. The next buffer is read while
     the present one is used.
 
-    Ranks share each batch: rank ``r`` of ``n`` has every n-th row from the r-th on, so together
+    Workers share each batch: rank ``r`` of ``n`` has every n-th row from the r-th on, so together
     they see what one process alone would see, whatever their number, also after a resumption with
     another number of them.
 
@@ -294,13 +294,13 @@ class ShuffledBatches:
     sort_window: int = 8
     length: Callable[[Columns], Sequence[int]] | None = None
     rank: int = 0
-    ranks: int = 1
+    workers: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.ranks or self.batch_size % self.ranks:
+        if not 0 <= self.rank < self.workers or self.batch_size % self.workers:
             raise ValueError(
-                f"rank {self.rank} of {self.ranks} with batches of {self.batch_size}: the batch "
-                "size must be a multiple of the number of ranks"
+                f"rank {self.rank} of {self.workers} with batches of {self.batch_size}: the batch "
+                "size must be a multiple of the number of workers"
             )
 
     def _buffers(self, epoch: int) -> list[tuple[list[int], int]]:
@@ -331,8 +331,8 @@ class ShuffledBatches:
                 ahead = reader.submit(self._load, *next(plan))
                 for rows in self._cut(buffer, epoch, number, count):
                     if position >= start:
-                        shared = rows[: len(rows) // self.ranks * self.ranks]
-                        yield restored(take(buffer, shared[self.rank :: self.ranks]))
+                        shared = rows[: len(rows) // self.workers * self.workers]
+                        yield restored(take(buffer, shared[self.rank :: self.workers]))
                     position += 1
 
     def _plan(self, start: int) -> Iterator[tuple[int, int, int, list[int], int]]:

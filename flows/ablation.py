@@ -21,7 +21,7 @@ from flows.recipes import RECIPES, resolve
 
 KINDS = ("gill", "linear", "mlp", "encoder")
 TOKENS = (1, 2, 4, 8)
-# The sweeps look at pictures. The evaluation also needs some decision model: the cheapest.
+# The sweeps look at images. The evaluation also needs some decision model: the cheapest.
 CHEAP = {
     "mapper.baselines": (),
     "evaluate.suites": ("generation",),
@@ -48,7 +48,7 @@ def ablation(
         recipe: embedded, tiny or opt-6.7b.
         kinds: of mapper, with the recipe's number of [IMG] tokens.
         tokens: numbers of [IMG] tokens, with the recipe's kind of mapper.
-        seeds: of the mapper and of the generated pictures.
+        seeds: of the mapper and of the generated images.
         adapters_too: give the adapters the seed as well, which trains them for each seed.
         overrides: flat, for every run.
     """
@@ -67,8 +67,10 @@ def ablation(
             stages = gill(recipe, {**base, key: value, **_seeds(recipe, base, seed, adapters_too)})
             runs.append(sweep.headline({n: s["metrics"] for n, s in stages.items()}))
             ids.append(stages["evaluate"]["mlflow_run_id"])
-            mark = stages["evaluate"]["fingerprint"]
-            evaluated.append(Artifact("evaluate", mark, store_folder() / "evaluate" / mark))
+            fingerprint = stages["evaluate"]["fingerprint"]
+            evaluated.append(
+                Artifact("evaluate", fingerprint, store_folder() / "evaluate" / fingerprint)
+            )
         own = value in (config.mapper.kind, config.adapters.num_img_tokens)
         similar = sweep.similarities(evaluated)
         points.append(sweep.Point(key, value, runs, ids, similar, own))

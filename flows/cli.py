@@ -1,4 +1,4 @@
-"""The command ``python -m gill``: answers to pictures and text; indexes of one's own pictures."""
+"""The command ``python -m gill``: answers to images and text; indexes of one's own images."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tasks.config.parts import RuntimeConfig
 
 ANSWER = "answer.json"
 _HELP = {
-    "max_new_tokens": "tokens of the answer at most; a picture counts as one",
-    "min_new_tokens": "tokens before the answer may end or show a picture",
+    "max_new_tokens": "tokens of the answer at most; an image counts as one",
+    "min_new_tokens": "tokens before the answer may end or show an image",
     "temperature": "0 takes the likeliest token",
     "top_p": "sample from the likeliest tokens with this probability together",
-    "image_bias": "raise to see pictures sooner, inf for at once, -inf for never",
-    "max_images": "places with pictures at most",
+    "image_bias": "raise to see images sooner, inf for at once, -inf for never",
+    "max_images": "places with images at most",
     "seed": "the same seed gives the same answer",
-    "num_images": "pictures at each place, ranked",
+    "num_images": "images at each place, ranked",
     "guidance_scale": "of the image generator",
     "steps": "of the image generator",
-    "batch_size": "pictures that are sampled together",
-    "choice": "generate or retrieve every picture instead of letting the model choose",
+    "batch_size": "images that are sampled together",
+    "choice": "generate or retrieve every image instead of letting the model choose",
     "truncate_left": "cut a prompt that is too long from the left",
 }
 
@@ -53,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors that the user can mend are one line on stderr and status 2."""
     # The settings' names and defaults come from the code, and that imports torch.
     from data.artifacts import DamagedArtifactError
-    from data.safe_open import PictureFileError
+    from data.safe_open import ImageFileError
     from data.shards import ShardError
     from gill.inference.prompts import PromptError
-    from tasks.inference.image_store import AlbumError
+    from tasks.inference.image_store import ImageStoreError
     from tasks.inference.loading import LoadError
 
     _quiet()
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = given.run(given)
     except (
-        AlbumError, CommandError, DamagedArtifactError, LoadError, PictureFileError, PromptError,
+        ImageStoreError, CommandError, DamagedArtifactError, LoadError, ImageFileError, PromptError,
         ShardError,
     ) as error:  # fmt: skip
         print(f"error: {error}", file=sys.stderr)
@@ -96,12 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
     generate = commands.add_parser(
-        "generate", parents=[model], help="answer pictures and text, in the order they are given"
+        "generate", parents=[model], help="answer images and text, in the order they are given"
     )
     generate.set_defaults(run=_generate, prompt=None)
-    generate.add_argument("--image", action=_Item, type=Path, metavar="FILE", help="a picture")
+    generate.add_argument("--image", action=_Item, type=Path, metavar="FILE", help="an image")
     generate.add_argument("--text", action=_Item, metavar="TEXT", help="text")
-    generate.add_argument("--out", type=Path, required=True, help="folder for answer and pictures")
+    generate.add_argument("--out", type=Path, required=True, help="folder for answer and images")
     generate.add_argument("--index", type=Path, help="an index that `python -m gill index` made")
     settings = generate.add_argument_group("settings")
     for field in dataclasses.fields(Settings):
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
             settings.add_argument(name, type=kind, metavar=kind.__name__, help=_HELP[field.name])
 
     index = commands.add_parser(
-        "index", parents=[model], help="make an index of a folder of pictures, to retrieve from"
+        "index", parents=[model], help="make an index of a folder of images, to retrieve from"
     )
     index.set_defaults(run=_index)
     index.add_argument("--images", type=Path, required=True, help="folder, searched with all below")
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _generate(given: argparse.Namespace) -> int:
     from data.artifacts import write_json
-    from data.safe_open import open_picture
+    from data.safe_open import open_image
     from gill.inference.engine import GeneratedImage, RetrievedImage, Settings
     from gill.inference.prompts import Item
     from tasks.inference.loading import load
@@ -146,7 +146,7 @@ def _generate(given: argparse.Namespace) -> int:
     for kind, value in given.prompt:
         if kind == "text" and not value.strip():
             raise CommandError("a --text is blank; leave it out or give it words")
-        items.append(open_picture(value) if kind == "image" else value)
+        items.append(open_image(value) if kind == "image" else value)
     if (given.out / ANSWER).exists():
         raise CommandError(f"{given.out} holds an answer already; name another --out")
     if given.out.exists() and not given.out.is_dir():
@@ -162,7 +162,7 @@ def _generate(given: argparse.Namespace) -> int:
         described: dict[str, object] = {"type": type(segment).__name__}
         if isinstance(segment, GeneratedImage | RetrievedImage):
             path = given.out / f"{number:02d}-{described['type']}.png"
-            loaded.picture(segment).save(path)
+            loaded.image(segment).save(path)
             described["file"] = path.name
             print(f"{path}  (score {segment.score:.3f}{_origin(segment)})")
         described |= {

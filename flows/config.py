@@ -8,18 +8,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.config.training import AdaptersConfig, DecisionConfig, JointConfig, MapperConfig
+from tasks.config.base import Config
 from tasks.config.data import ClipFeaturesConfig, DownloadConfig, IndexConfig, TextTargetsConfig
 from tasks.config.evaluation import EvaluateConfig
-from tasks.config.base import Frozen
 from tasks.config.parts import PartsConfig, RuntimeConfig
+from tasks.config.training import AdaptersConfig, DecisionConfig, JointConfig, MapperConfig
 
 
 class ConfigError(ValueError):
     """A recipe, a stage, a key or a value that does not exist or does not fit."""
 
 
-class PipelineConfig(Frozen):
+class PipelineConfig(Config):
     """One frozen model for each stage, the frozen parts, and the runtime."""
 
     parts: PartsConfig

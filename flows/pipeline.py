@@ -26,8 +26,8 @@ from prefect.settings import (
 )
 
 from flows.recipes import RECIPES, resolve
-from tasks.runner.registry import STAGES, stage_named
 from tasks.runner.pipeline_run import PipelineRun
+from tasks.runner.registry import STAGES, stage_named
 
 
 @flow(name="gill", persist_result=False)

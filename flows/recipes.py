@@ -7,11 +7,17 @@ from difflib import get_close_matches
 from typing import Any
 
 from flows.config import ConfigError, PipelineConfig
-from tasks.config.training import AdaptersConfig, DecisionConfig, MapperConfig
+from tasks.config.base import Precision
 from tasks.config.data import DownloadConfig, TextTargetsConfig
 from tasks.config.evaluation import EvaluateConfig
-from tasks.config.parts import GeneratorConfig, LanguageConfig, PartsConfig, RuntimeConfig, VisionConfig
-from tasks.config.base import Precision
+from tasks.config.parts import (
+    GeneratorConfig,
+    LanguageConfig,
+    PartsConfig,
+    RuntimeConfig,
+    VisionConfig,
+)
+from tasks.config.training import AdaptersConfig, DecisionConfig, MapperConfig
 
 
 def tiny() -> PipelineConfig:
@@ -64,7 +70,7 @@ def tiny() -> PipelineConfig:
             retrieval_candidates=64,
             captions=8,
             max_new_tokens=6,
-            pictures=12,
+            images=12,
             decision_prompts=12,
             gallery=4,
         ),
@@ -84,7 +90,7 @@ def native_precision() -> Precision:
 
 
 def embedded() -> PipelineConfig:
-    """Real weights and real pictures without a network: minutes on two CPU cores."""
+    """Real weights and real images without a network: minutes on two CPU cores."""
     precision = native_precision()
     return PipelineConfig(
         parts=PartsConfig(
@@ -102,7 +108,7 @@ def embedded() -> PipelineConfig:
             steps=50,
             batch_size=16,
             precision=precision,
-            start_prompt="\n{}:\n",
+            initial_prompt="\n{}:\n",
             captioning_rate=0.05,
             learning_rate=3e-3,
             warmup_steps=5,
@@ -143,7 +149,7 @@ def embedded() -> PipelineConfig:
             schedule="cosine",
             log_every=20,
         ),
-        evaluate=EvaluateConfig(captions=160, pictures=160, decision_prompts=100),
+        evaluate=EvaluateConfig(captions=160, images=160, decision_prompts=100),
     )
 
 
@@ -173,7 +179,7 @@ def opt_6_7b() -> PipelineConfig:
         adapters=AdaptersConfig(),
         mapper=MapperConfig(),
         decision=DecisionConfig(rare_classes="as_is"),  # as in the released code
-        evaluate=EvaluateConfig(pictures=2048, retrieval_candidates=5000, captions=5000),
+        evaluate=EvaluateConfig(images=2048, retrieval_candidates=5000, captions=5000),
     )
 
 

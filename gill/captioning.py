@@ -1,4 +1,4 @@
-"""W_cap: from a picture to the language model's input."""
+"""W_cap: from an image to the language model's input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gill.initialization import ridge
 
-START_SCALE = 0.1
+INITIAL_SCALE = 0.1
 
 
 class CaptioningMap(nn.Module):
@@ -23,10 +23,10 @@ class CaptioningMap(nn.Module):
         self.linear = nn.Linear(vision_dim, num_visual_tokens * llm_dim)
 
     @torch.no_grad()
-    def start_from(
+    def initialize_from(
         self, embeddings: Tensor, slot: int = 0, words: tuple[Tensor, Tensor] | None = None
     ) -> None:
-        """Start as a prompt that each picture changes a little.
+        """Start as a prompt that each image changes a little.
 
         The biases become the embeddings, and the random weights a tenth of what they were. A frozen
         language model is thrown off by random vectors: it then begins at a loss of 7 instead of 6
@@ -34,14 +34,14 @@ class CaptioningMap(nn.Module):
 
         Args:
             embeddings: ``(n, llm_dim)``; of fewer than ``num_visual_tokens`` the last is repeated.
-            slot: the visual token that starts as the words of the picture instead.
+            slot: the visual token that starts as the words of the image instead.
             words: weight ``(llm_dim, vision_dim)`` and bias ``(llm_dim,)`` of that token.
         """
         rows = embeddings[: self.num_visual_tokens]
         missing = self.num_visual_tokens - len(rows)
         rows = torch.cat([rows, rows[-1:].expand(missing, -1)])
         self.linear.bias.copy_(rows.flatten())
-        self.linear.weight.mul_(START_SCALE)
+        self.linear.weight.mul_(INITIAL_SCALE)
         if words is not None:
             own = slice(slot * self.llm_dim, (slot + 1) * self.llm_dim)
             self.linear.weight[own], self.linear.bias[own] = words
@@ -52,7 +52,7 @@ class CaptioningMap(nn.Module):
         return mapped.view(len(feature), self.num_visual_tokens, self.llm_dim)
 
 
-def words_of_pictures(
+def words_of_images(
     features: Tensor, captions: Sequence[Sequence[int]], embeddings: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Ridge regression from pooled features to what their captions' tokens mean on average.

@@ -1,8 +1,8 @@
-"""Training shared by several processes (ranks), and batches trained on in parts.
+"""Training shared by several processes (workers), and batches trained on in parts.
 
-A batch is cut into parts: one for each rank, and with accumulation several for each. A part's loss
+A batch is cut into parts: one for each worker, several with accumulation. A part's loss
 is scaled by its share of the batch, so that gradients and reported losses of all parts *add up* to
-those of the whole batch. The data and their order therefore do not depend on the number of ranks.
+those of the whole batch. The data and their order therefore do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """This process among those that train together; ``Ranks()`` is one process alone."""
+class WorkerGroup:
+    """This process among those that train together; ``WorkerGroup()`` is one process alone."""
 
     rank: int = 0
     size: int = 1
 
     @classmethod
-    def current(cls) -> Ranks:
-        """The ranks of the process group, or one alone where there is none."""
+    def current(cls) -> WorkerGroup:
+        """The workers of the process group, or one alone where there is none."""
         if not dist.is_available() or not dist.is_initialized():
             return cls()
         return cls(dist.get_rank(), dist.get_world_size())
@@ -39,12 +39,12 @@ class Ranks:
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Wait for every rank."""
+        """Wait for every worker."""
         if self.size > 1:
             dist.barrier()
 
-    def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Add tensors up over the ranks, in place, in one message for each precision."""
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
+        """Add tensors up over the workers, in place, in one message for each precision."""
         if self.size == 1:
             return
         for dtype in dict.fromkeys(t.dtype for t in tensors):
@@ -54,22 +54,22 @@ class Ranks:
             for tensor, part in zip(same, flat.split([t.numel() for t in same]), strict=True):
                 tensor.copy_(part.view_as(tensor))
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
-        """Give every rank the first rank's values, in place."""
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Give every worker the first worker's values, in place."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
-    def rows(self, own: Tensor, counts: Sequence[int]) -> Tensor:
-        """Rows of all ranks in their order, without gradients.
+    def all_gather(self, own: Tensor, counts: Sequence[int]) -> Tensor:
+        """Rows of all workers in their order, without gradients.
 
         Args:
-            own: this rank's ``(counts[rank], d)``. counts: rows of each rank, some may be 0.
+            own: this worker's ``(counts[rank], d)``. counts: rows of each worker, some may be 0.
         """
         own = own.detach()
         if self.size == 1:
             return own
-        # Every rank sends as many rows as the longest: not every backend takes uneven ones.
+        # Every worker sends as many rows as the longest: not every backend takes uneven ones.
         padded = own.new_zeros(max(counts), own.shape[1])
         padded[: len(own)] = own
         found = [torch.empty_like(padded) for _ in counts]
@@ -87,21 +87,21 @@ def cut(count: int, pieces: int) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
-def own_rows(count: int, ranks: Ranks, accumulate: int) -> list[slice]:
-    """The pieces of a batch of ``count`` rows that this rank trains on, one after the other."""
-    pieces = cut(count, ranks.size * accumulate)
-    return pieces[ranks.rank * accumulate : (ranks.rank + 1) * accumulate]
+def own_rows(count: int, workers: WorkerGroup, accumulate: int) -> list[slice]:
+    """The pieces of a batch of ``count`` rows that this worker trains on, one after the other."""
+    pieces = cut(count, workers.size * accumulate)
+    return pieces[workers.rank * accumulate : (workers.rank + 1) * accumulate]
 
 
 def parts(
-    count: int, ranks: Ranks, accumulate: int, take: Callable[[slice, float], Batch]
+    count: int, workers: WorkerGroup, accumulate: int, take: Callable[[slice, float], Batch]
 ) -> list[tuple[Batch, float]]:
-    """This rank's parts of a batch, ``take(rows, share)``, and their shares.
+    """This worker's parts of a batch, ``take(rows, share)``, and their shares.
 
-    An empty piece stands as the first row with the share 0: every rank takes part in every step.
+    An empty piece stands as the first row with the share 0: every worker takes part in every step.
     """
     found = []
-    for rows in own_rows(count, ranks, accumulate):
+    for rows in own_rows(count, workers, accumulate):
         share = (rows.stop - rows.start) / count
         found.append((take(rows if share else slice(0, 1), share), share))
     return found

@@ -53,8 +53,8 @@ def votes_from_scores(generated: Tensor, retrieved: Tensor, margin: float) -> li
     """Votes of an image-text scorer that stands in for people.
 
     Args:
-        generated: ``(prompts, seeds)``, score of each generated picture with its caption.
-        retrieved: ``(prompts,)``, score of the retrieved picture.
+        generated: ``(prompts, seeds)``, score of each generated image with its caption.
+        retrieved: ``(prompts,)``, score of the retrieved image.
         margin: a difference of at most this much is a vote for ``same``.
     """
     difference = generated - retrieved[:, None]

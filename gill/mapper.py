@@ -1,4 +1,4 @@
-"""f_w: from the [IMG] states to the image generator's conditioning, and its rivals of the paper."""
+"""f_w: from [IMG] states to the image generator's conditioning, and the paper's baselines."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Mapper(nn.Module):
         super().__init__()
         self.num_targets, self.target_dim = num_targets, target_dim
 
-    def start_from(self, inputs: Tensor, targets: Tensor) -> None:
+    def initialize_from(self, inputs: Tensor, targets: Tensor) -> None:
         """Start fitted to some examples in closed form, rather than random.
 
         [IMG] states vary most along a few directions that all captions share, and targets far from
@@ -107,7 +107,7 @@ class GillMapper(Mapper):
         return decoded
 
     @torch.no_grad()
-    def start_from(self, inputs: Tensor, targets: Tensor) -> None:
+    def initialize_from(self, inputs: Tensor, targets: Tensor) -> None:
         """See ``Mapper``: a ridge regression from the mean encoded state to the mean target.
 
         ``fc`` gives whitened states, ``model`` reads principal components of the targets, of which
@@ -186,7 +186,7 @@ class LinearMapper(Mapper):
         return out.view(len(x), self.num_targets, self.target_dim)
 
     @torch.no_grad()
-    def start_from(self, inputs: Tensor, targets: Tensor) -> None:
+    def initialize_from(self, inputs: Tensor, targets: Tensor) -> None:
         """See ``Mapper``: whitened states, and the mean target."""
         whiten(self.down, inputs.flatten(1))
         self.up.weight.mul_(SMALL)
@@ -237,7 +237,7 @@ class EncoderMapper(Mapper):
         return out
 
     @torch.no_grad()
-    def start_from(self, inputs: Tensor, targets: Tensor) -> None:
+    def initialize_from(self, inputs: Tensor, targets: Tensor) -> None:
         """See ``Mapper``: whitened states, and the mean target by position."""
         whiten(self.fc, inputs.flatten(0, 1))
         components = draw_from(self.model, targets.flatten(0, 1))

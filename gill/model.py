@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gill.backbones.language import LanguageModel
 from gill.captioning import CaptioningMap
+from gill.data_parallel import WorkerGroup, own_rows, parts
 from gill.losses import (
     GenerationForm,
     contrastive_loss,
@@ -25,7 +26,6 @@ from gill.losses import (
 )
 from gill.mapper import Mapper
 from gill.packing import CaptionLayout, ImgLayout, caption_layout, img_layout
-from gill.data_parallel import Ranks, own_rows, parts
 from gill.retrieval import RetrievalMaps
 from gill.specs import AdapterSpec
 from gill.tokens import ImgTokenEmbeddings
@@ -48,15 +48,15 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class Whole:
+class FullBatch:
     """What a part of a batch knows of the whole, so that the parts' losses add up to the whole's.
 
     Attributes:
         rows: which of the whole's examples the part is. share: how much of the whole that is.
         features: ``(n, vision_dim)`` of the whole batch.
-        text: unit vectors ``(n, retrieval_dim)`` of the whole batch, where a rank has several
-            parts; None where the ranks exchange them in the pass.
-        counts: examples of each rank.
+        text: unit vectors ``(n, retrieval_dim)`` of the whole batch, where a worker has several
+            parts; None where the workers exchange them in the pass.
+        counts: examples of each worker.
         labels: labels for each example of the whole, over those of the part.
     """
 
@@ -86,7 +86,7 @@ class AdapterBatch:
     targets: Tensor | None = None
     keys: tuple[str, ...] = ()
     packed: bool | None = None
-    whole: Whole | None = None
+    whole: FullBatch | None = None
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -220,19 +220,22 @@ class GillModel:
     def split(
         self, batch: AdapterBatch, packing_probability: float, accumulate: int = 1
     ) -> list[tuple[AdapterBatch, float]]:
-        """This rank's parts of a batch, ``accumulate`` of them, and their shares.
+        """This worker's parts of a batch, ``accumulate`` of them, and their shares.
 
-        The contrastive loss joins all examples of the batch. With one part for each rank they
+        The contrastive loss joins all examples of the batch. With one part for each worker they
         exchange their text vectors inside the pass; with more, a pass without gradients makes the
         vectors of all parts first (Gao et al. 2021, arXiv 2101.06983).
         """
-        ranks = Ranks.current()
-        if ranks.size * accumulate == 1:
+        workers = WorkerGroup.current()
+        if workers.size * accumulate == 1:
             return [(batch, 1.0)]
         packed = bool(torch.rand(()) < packing_probability)
         counts = tuple(
-            sum(s.stop - s.start for s in own_rows(len(batch), Ranks(r, ranks.size), accumulate))
-            for r in range(ranks.size)
+            sum(
+                s.stop - s.start
+                for s in own_rows(len(batch), WorkerGroup(r, workers.size), accumulate)
+            )
+            for r in range(workers.size)
         )
         unlabelled = 0 if self._layout_bos is None else 1
 
@@ -244,12 +247,12 @@ class GillModel:
             with torch.no_grad():
                 own = [
                     self.adapters.retrieval.embed_text(self.img_pass(captions, packed)[0])
-                    for rows in own_rows(len(batch), ranks, accumulate)
+                    for rows in own_rows(len(batch), workers, accumulate)
                     if (captions := batch.captions[rows])
                 ]
             width = self.adapters.spec.retrieval_dim
             text = torch.cat([*own, batch.features.new_zeros(0, width, dtype=torch.float32)])
-            text = ranks.rows(text, counts)
+            text = workers.all_gather(text, counts)
 
         def take(rows: slice, share: float) -> AdapterBatch:
             captions = batch.captions[rows]
@@ -261,10 +264,10 @@ class GillModel:
                 targets=None if batch.targets is None else batch.targets[rows],
                 keys=batch.keys[rows],
                 packed=packed,
-                whole=Whole(rows, share, batch.features, text, counts, relative),
+                whole=FullBatch(rows, share, batch.features, text, counts, relative),
             )
 
-        return parts(len(batch), ranks, accumulate, take)
+        return parts(len(batch), workers, accumulate, take)
 
     def _retrieval_loss(self, img_states: Tensor, batch: AdapterBatch) -> Tensor:
         maps, whole = self.adapters.retrieval, batch.whole
@@ -275,7 +278,7 @@ class GillModel:
             text = text[:0]
         others = whole.text
         if others is None:
-            others = Ranks.current().rows(text, whole.counts)
+            others = WorkerGroup.current().all_gather(text, whole.counts)
         image = maps.embed_image(whole.features)
         return contrastive_loss_of_part(text, others, image, scale, whole.rows.start, whole.share)
 
@@ -348,12 +351,12 @@ class GillModel:
         return out * self.language.embed_scale
 
     def embed(self, ids: Tensor, visual_at: Tensor, features: Tensor) -> Tensor:
-        """Input embeddings ``(rows, length, llm_dim)`` of ids and pictures that are laid out.
+        """Input embeddings ``(rows, length, llm_dim)`` of ids and images that are laid out.
 
         Args:
             ids: ``(rows, length)``, of both vocabularies or a mark of ``gill.packing``.
-            visual_at: ``(pictures * k,)`` flat positions that get the visual tokens, in order.
-            features: ``(pictures, vision_dim)``.
+            visual_at: ``(images * k,)`` flat positions that get the visual tokens, in order.
+            features: ``(images, vision_dim)``.
         """
         embeddings = self._embed(ids)
         if not len(features):

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gill.data_parallel import Ranks
+from gill.data_parallel import WorkerGroup
 
 Schedule = Literal["step", "cosine", "trapezoid"]
 
@@ -116,7 +116,7 @@ class Trainer:
         config: optimizer and schedule.
         after_step: called after each update, for example to rescale the [IMG] embeddings.
         companions: further modules whose state belongs to the run, such as an average of weights.
-        split: cuts a batch into the parts that this rank trains on, with their shares; losses and
+        split: cuts a batch into the parts that this worker trains on, with their shares; losses and
             gradients of the parts, times their shares, add up to the whole batch's. Without it a
             batch is one part.
         rates: learning rates of some parameters by the start of their names, as factors of the
@@ -146,8 +146,8 @@ class Trainer:
             raise ValueError("nothing to train: no parameter of the module requires a gradient")
         if config.accumulate > 1 and split is None:
             raise ValueError(f"accumulate is {config.accumulate} and nothing splits the batches")
-        self.ranks = Ranks() if split is None else Ranks.current()
-        self.ranks.share(p.detach() for p in self.parameters)
+        self.workers = WorkerGroup() if split is None else WorkerGroup.current()
+        self.workers.broadcast(p.detach() for p in self.parameters)
         groups: dict[float, list[nn.Parameter]] = {}
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
@@ -217,7 +217,7 @@ class Trainer:
             for name, value in losses.items():
                 own = value.detach().float() * share
                 summed[name] = summed[name] + own if name in summed else own
-        self._sum_over_ranks(summed)
+        self._sum_over_workers(summed)
         self._unchecked.append((self.step, summed, getattr(batch, "keys", ())))
         if len(self._unchecked) >= self._check_every:
             self.check()
@@ -228,14 +228,14 @@ class Trainer:
         self.step += 1
         return StepReport(self.step, rate, summed, norm, size(batch))
 
-    def _sum_over_ranks(self, losses: Mapping[str, Tensor]) -> None:
-        if self.ranks.size == 1:
+    def _sum_over_workers(self, losses: Mapping[str, Tensor]) -> None:
+        if self.workers.size == 1:
             return
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        self.ranks.sum([*gradients, *losses.values()])
+        self.workers.all_reduce([*gradients, *losses.values()])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a later process needs to go on: step, weights, moments, configuration."""

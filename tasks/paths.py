@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-
-import ctypes
-import gc
-import hashlib
-import json
 import os
-import sys
-import threading
-from ctypes.util import find_library
 from pathlib import Path
 from typing import TYPE_CHECKING
-from filelock import FileLock
-from data.artifacts import sha256_of
-from tasks.config.parts import GeneratorConfig, LanguageConfig, PartConfig, RuntimeConfig, VisionConfig
+
 if TYPE_CHECKING:
-    import torch
-
-    from gill.backbones.image_generator import ImageGenerator
-    from gill.backbones.language import LanguageModel
-    from gill.backbones.vision import VisionEncoder
-
+    pass
 
 
 ROOT = Path(__file__).parents[1]

@@ -12,23 +12,23 @@ import numpy as np
 from PIL import Image
 
 from data.download.downloader import FetchSettings
-from data.download.image_codec import PictureRules
+from data.download.http_client import HttpLimits
+from data.download.image_codec import ImageRules
 from data.sources.captioned_urls import CaptionedUrls
-from data.download.http_client import WebLimits
 
 HOSTS = [f"127.0.0.{i}" for i in range(1, 9)] + ["127.1.2.3"]
 
 
-def picture(width=96, height=64, mode="RGB", seed=0):
-    """A smooth random picture."""
+def random_image(width=96, height=64, mode="RGB", seed=0):
+    """A smooth random image."""
     noise = np.random.default_rng(seed).integers(0, 255, (4, 6, 3), np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
 
 
 def encoded(image=None, form="JPEG", **options):
-    """The bytes of a picture."""
+    """The bytes of an image."""
     out = io.BytesIO()
-    (image or picture()).save(out, form, **options)
+    (image or random_image()).save(out, form, **options)
     return out.getvalue()
 
 
@@ -135,14 +135,14 @@ def serving(authority):
 
 
 def limits(**changes):
-    """Web limits for the loopback server."""
+    """HttpClient limits for the loopback server."""
     settings = {"contact": "test@example.org", "deadline": 20.0, "robots": False, "per_host": 64}
-    return WebLimits(**{**settings, "allowed": ("127.0.0.0/24",), **changes})
+    return HttpLimits(**{**settings, "allowed": ("127.0.0.0/24",), **changes})
 
 
 def settings(store, **changes):
-    """How the tests fetch: ten rows a shard, small pictures."""
-    given = {"web": limits(), "pictures": PictureRules("crop", 48), "shard_size": 10}
+    """How the tests fetch: ten rows a shard, small images."""
+    given = {"web": limits(), "images": ImageRules("crop", 48), "shard_size": 10}
     return FetchSettings(str(store), **{**given, "processes": 2, **changes})
 
 

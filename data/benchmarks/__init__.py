@@ -1,1 +1,1 @@
-"""TODO."""
+"""VIST, VisDial, PartiPrompts and contexts made from the data."""

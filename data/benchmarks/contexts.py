@@ -1,4 +1,4 @@
-"""Pictures to be made from a context: stories and dialogues of any source, in one form."""
+"""Images to be made from a context: stories and dialogues of any source, in one form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from data.safe_open import PictureFileError, open_picture
+from data.safe_open import ImageFileError, open_image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 
@@ -21,8 +21,8 @@ class ContextError(ValueError):
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture by its file, or by its bytes where it has none."""
+class ContextImage:
+    """An image by its file, or by its bytes where it has none."""
 
     name: str
     path: Path | None = None
@@ -32,24 +32,24 @@ class Picture:
         """Decode it, upright and as RGB.
 
         Raises:
-            PictureFileError: it is no whole picture, or has too many pixels.
+            ImageFileError: it is no whole image, or has too many pixels.
         """
-        return open_picture(self.path or io.BytesIO(self.data or b""))
+        return open_image(self.path or io.BytesIO(self.data or b""))
 
 
-Piece = str | Picture
+Piece = str | ContextImage
 
 
 @dataclass(frozen=True)
 class Case:
-    """One picture to be made.
+    """One image to be made.
 
     Attributes:
-        contexts: by name, from the shortest on: pieces of text and pictures in their order.
+        contexts: by name, from the shortest on: pieces of text and images in their order.
     """
 
     key: str
-    target: Picture
+    target: ContextImage
     contexts: Mapping[str, tuple[Piece, ...]]
 
 
@@ -61,10 +61,10 @@ class Cases:
     skipped: Mapping[str, int]
 
 
-def story_contexts(texts: list[str], pictures: list[Picture]) -> dict[str, tuple[Piece, ...]]:
-    """The three contexts of a story whose last picture is to be made (the paper's VIST study)."""
+def story_contexts(texts: list[str], images: list[ContextImage]) -> dict[str, tuple[Piece, ...]]:
+    """The three contexts of a story whose last image is to be made (the paper's VIST study)."""
     count = len(texts)
-    pairs = zip(pictures[: count - 1], texts[:-1], strict=True)
+    pairs = zip(images[: count - 1], texts[:-1], strict=True)
     interleaved = [piece for pair in pairs for piece in pair]
     return {
         "1 caption": (texts[-1],),
@@ -87,31 +87,31 @@ def read_json(path: Path, wanted: str) -> Any:
         raise ContextError(f"{path} is no JSON: {error}") from error
 
 
-def pictures_in(folder: Path) -> dict[str, Path]:
-    """Every picture below a folder by its name without suffix; the first of equal names.
+def images_in(folder: Path) -> dict[str, Path]:
+    """Every image below a folder by its name without suffix; the first of equal names.
 
     Raises:
-        ContextError: there is no such folder or no picture in it.
+        ContextError: there is no such folder or no image in it.
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES:
             found.setdefault(path.stem, path)
     if not found:
-        raise ContextError(f"there are no pictures in {folder}; give the folder with the images")
+        raise ContextError(f"there are no images in {folder}; give the folder with the images")
     return found
 
 
-def unusable(pictures: list[Picture | None]) -> str | None:
-    """Why a case with these pictures cannot be used, or None.
+def unusable(images: list[ContextImage | None]) -> str | None:
+    """Why a case with these images cannot be used, or None.
 
-    Every picture is decoded, so that none fails hours later in the middle of an evaluation.
+    Every image is decoded, so that none fails hours later in the middle of an evaluation.
     """
-    for picture in pictures:
-        if picture is None:
+    for image in images:
+        if image is None:
             return "image: missing"
         try:
-            picture.open()
-        except PictureFileError as error:
+            image.open()
+        except ImageFileError as error:
             return f"image: {error.reason}"
     return None

@@ -1,7 +1,7 @@
 """Human votes on prompts: PartiPrompts' TSV with a column of decisions.
 
 The columns are ``Prompt  Category  Challenge  Note  Decisions``, and a decision is five votes such
-as ``ret,gen,gen,same,gen``: whether a retrieved or a generated picture fits the prompt better.
+as ``ret,gen,gen,same,gen``: whether a retrieved or a generated image fits the prompt better.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal, cast, get_args
 
 Vote = Literal["gen", "ret", "same"]
 VOTES = get_args(Vote)
-VOTERS = 5
+ANNOTATORS = 5
 NEEDED = ("Prompt", "Decisions")
 
 
@@ -109,8 +109,8 @@ def _row(
     unknown = sorted(set(votes) - set(VOTES))
     if unknown:
         return Malformed(line, "unknown vote", f"{unknown}; votes are {', '.join(VOTES)}")
-    if len(votes) != VOTERS:
-        return Malformed(line, "wrong number of votes", f"{len(votes)}, not {VOTERS}")
+    if len(votes) != ANNOTATORS:
+        return Malformed(line, "wrong number of votes", f"{len(votes)}, not {ANNOTATORS}")
     if prompt in first_at:
         return Malformed(line, "duplicate prompt", f"line {first_at[prompt]} has {prompt!r} too")
     return VotedPrompt(prompt, values.get("Category", ""), cast("tuple[Vote, ...]", votes), line)

@@ -1,10 +1,10 @@
-"""Stories and dialogues made from captioned pictures: the context study without a network.
+"""Stories and dialogues made from captioned images: the context study without a network.
 
 The captions of the embedded pack read ``title, keyword, ..., style and theme``, such as
 ``cocktail glass, alcohol, bar, 3d emoji of drink``.
 
-- A *story* is five pictures that share a style and, where there are enough, a theme. Its sentences
-  are titles alone, so the style of the last picture is known only from the pictures before it.
+- A *story* is five images that share a style and, where there are enough, a theme. Its sentences
+  are titles alone, so the style of the last image is known only from the images before it.
 - A *dialogue* tells the style, the theme, the keywords and the title, one more in each round.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.benchmarks.contexts import Case, Cases, Picture, story_contexts
+from data.benchmarks.contexts import Case, Cases, ContextImage, story_contexts
 from data.benchmarks.visdial import dialogue_contexts
 
 LENGTH = 5
@@ -30,9 +30,9 @@ QUESTIONS = (
 
 @dataclass(frozen=True)
 class Described:
-    """A picture and the attributes in its caption."""
+    """An image and the attributes in its caption."""
 
-    picture: Picture
+    image: ContextImage
     title: str
     keywords: tuple[str, ...]
     style: str
@@ -46,47 +46,47 @@ def described(key: str, caption: str, image: bytes) -> Described | str:
         return "no style"
     title, *keywords, ending = parts
     style, _, theme = ending.partition(" of ")
-    return Described(Picture(key, data=image), title, tuple(keywords), style, theme)
+    return Described(ContextImage(key, data=image), title, tuple(keywords), style, theme)
 
 
-def stories(pictures: Sequence[Described], count: int, seed: int = 0) -> Cases:
-    """Draw stories: each target once, with four other pictures of its theme or else its style."""
+def stories(images: Sequence[Described], count: int, seed: int = 0) -> Cases:
+    """Draw stories: each target once, with four other images of its theme or else its style."""
     by_style: defaultdict[str, list[int]] = defaultdict(list)
     by_theme: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for row, item in enumerate(pictures):
+    for row, item in enumerate(images):
         by_style[item.style].append(row)
         by_theme[item.style, item.theme].append(row)
     skipped: Counter[str] = Counter()
     cases: list[Case] = []
-    for target in np.random.default_rng([seed, 0]).permutation(len(pictures)).tolist():
+    for target in np.random.default_rng([seed, 0]).permutation(len(images)).tolist():
         if len(cases) >= count:
             break
-        item = pictures[target]
+        item = images[target]
         group = by_theme[item.style, item.theme]
         group = group if len(group) >= LENGTH else by_style[item.style]
         others = [row for row in group if row != target]
         if len(others) < LENGTH - 1:
-            skipped["fewer than five pictures of its style"] += 1
+            skipped["fewer than five images of its style"] += 1
             continue
-        drawn = np.random.default_rng([seed, 1, target]).choice(others, LENGTH - 1, replace=False)
-        members = [pictures[row] for row in [*drawn.tolist(), target]]
-        contexts = story_contexts([m.title for m in members], [m.picture for m in members])
-        cases.append(Case(item.picture.name, item.picture, contexts))
+        sampled = np.random.default_rng([seed, 1, target]).choice(others, LENGTH - 1, replace=False)
+        members = [images[row] for row in [*sampled.tolist(), target]]
+        contexts = story_contexts([m.title for m in members], [m.image for m in members])
+        cases.append(Case(item.image.name, item.image, contexts))
     return Cases(cases, dict(skipped))
 
 
-def dialogues(pictures: Sequence[Described], count: int, seed: int = 0) -> Cases:
-    """Draw dialogues of four rounds; pictures without a theme or a keyword are counted."""
+def dialogues(images: Sequence[Described], count: int, seed: int = 0) -> Cases:
+    """Draw dialogues of four rounds; images without a theme or a keyword are counted."""
     skipped: Counter[str] = Counter()
     cases: list[Case] = []
-    for target in np.random.default_rng([seed, 2]).permutation(len(pictures)).tolist():
+    for target in np.random.default_rng([seed, 2]).permutation(len(images)).tolist():
         if len(cases) >= count:
             break
-        item = pictures[target]
+        item = images[target]
         if not item.theme or not item.keywords:
             skipped["no theme" if not item.theme else "no keyword"] += 1
             continue
         told = (item.style, item.theme, ", ".join(item.keywords), item.title)
         contexts = dialogue_contexts(list(zip(QUESTIONS, told, strict=True)), (1, 2, 4))
-        cases.append(Case(item.picture.name, item.picture, contexts))
+        cases.append(Case(item.image.name, item.image, contexts))
     return Cases(cases, dict(skipped))

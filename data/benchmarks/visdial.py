@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.benchmarks.contexts import Case, Cases, ContextError, Picture, pictures_in, read_json, unusable
+from data.benchmarks.contexts import (
+    Case,
+    Cases,
+    ContextError,
+    ContextImage,
+    images_in,
+    read_json,
+    unusable,
+)
 
 
 def dialogue_text(rounds: Sequence[tuple[str, str]]) -> str:
@@ -33,7 +41,7 @@ def dialogue_contexts(
 def read_visdial(
     dialogues: Path, images: Path, lengths: Sequence[int] = (1, 5, 10), limit: int | None = None
 ) -> Cases:
-    """Dialogues whose picture is to be made from their first rounds, in the file's order.
+    """Dialogues whose image is to be made from their first rounds, in the file's order.
 
     Dialogues with fewer rounds than the longest context, with a round that has no answer (the
     official test split), and with a missing or unreadable image are counted.
@@ -43,7 +51,7 @@ def read_visdial(
     """
     content = read_json(dialogues, "the dialogues of VisDial")
     questions, answers, dialogs = _parts(content, dialogues)
-    paths = {_number(stem): path for stem, path in pictures_in(images).items()}
+    paths = {_number(stem): path for stem, path in images_in(images).items()}
     skipped: Counter[str] = Counter()
     cases: list[Case] = []
     for place, dialog in enumerate(dialogs):
@@ -51,7 +59,7 @@ def read_visdial(
             break
         where = f"data.dialogs[{place}] of {dialogues}"
         try:
-            image, turns = int(dialog["image_id"]), list(dialog["dialog"])
+            image_id, turns = int(dialog["image_id"]), list(dialog["dialog"])
             rounds = [
                 (questions[turn["question"]], answers[turn["answer"]])
                 for turn in turns
@@ -62,13 +70,13 @@ def read_visdial(
         if len(rounds) < max(lengths):
             skipped["too few answered rounds"] += 1
             continue
-        path = paths.get(image)
-        picture = Picture(str(image), path) if path is not None else None
-        reason = unusable([picture])
-        if reason is not None or picture is None:
+        path = paths.get(image_id)
+        image = ContextImage(str(image_id), path) if path is not None else None
+        reason = unusable([image])
+        if reason is not None or image is None:
             skipped[reason or "image: missing"] += 1
             continue
-        cases.append(Case(str(image), picture, dialogue_contexts(rounds, lengths)))
+        cases.append(Case(str(image_id), image, dialogue_contexts(rounds, lengths)))
     return Cases(cases, dict(skipped))
 
 

@@ -10,14 +10,23 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from data.benchmarks.contexts import Case, Cases, ContextError, Picture, pictures_in, read_json, story_contexts, unusable
+from data.benchmarks.contexts import (
+    Case,
+    Cases,
+    ContextError,
+    ContextImage,
+    images_in,
+    read_json,
+    story_contexts,
+    unusable,
+)
 
 SENTENCES = 5
 _FIELDS = ("story_id", "photo_flickr_id", "worker_arranged_photo_order", "text")
 
 
 def read_vist(stories: Path, images: Path, limit: int | None = None) -> Cases:
-    """Stories of five sentences whose last picture is to be made, in the file's order.
+    """Stories of five sentences whose last image is to be made, in the file's order.
 
     Stories of another length, and those with a missing or unreadable image, are counted.
 
@@ -28,7 +37,7 @@ def read_vist(stories: Path, images: Path, limit: int | None = None) -> Cases:
         ContextError: the file is not VIST's, or there are no images.
     """
     found = _sentences(read_json(stories, "the stories of VIST"), stories)
-    paths = pictures_in(images)
+    paths = images_in(images)
     skipped: Counter[str] = Counter()
     cases: list[Case] = []
     for story, sentences in found.items():
@@ -39,12 +48,12 @@ def read_vist(stories: Path, images: Path, limit: int | None = None) -> Cases:
             skipped[f"not {SENTENCES} sentences"] += 1
             continue
         names = [str(row["photo_flickr_id"]) for row in sentences]
-        pictures = [Picture(n, paths[n]) if n in paths else None for n in names]
-        reason = unusable(pictures)
+        sequence = [ContextImage(n, paths[n]) if n in paths else None for n in names]
+        reason = unusable(sequence)
         if reason is not None:
             skipped[reason] += 1
             continue
-        whole = [p for p in pictures if p is not None]
+        whole = [p for p in sequence if p is not None]
         texts = [str(row["text"]) for row in sentences]
         cases.append(Case(story, whole[-1], story_contexts(texts, whole)))
     return Cases(cases, dict(skipped))

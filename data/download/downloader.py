@@ -26,11 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data import schemas
-from data.download.image_shards import STATS, shard_name
-from data.download.image_codec import PictureRules
-from data.sources.base import Pair, Rejected, Source
 from data.download.atomic_store import Store, StoreError
-from data.download.http_client import FetchError, WebLimits, normalise
+from data.download.http_client import FetchError, HttpLimits, normalise
+from data.download.image_codec import ImageRules
+from data.download.image_shards import STATS, shard_name
+from data.sources.base import Pair, Rejected, Source
 
 Mode = Literal["transient", "all"]
 IDENTITY = "identity.json"
@@ -63,19 +63,19 @@ class FetchSettings:
     """
 
     store: str
-    web: WebLimits
-    pictures: PictureRules = field(default_factory=PictureRules)
+    web: HttpLimits
+    images: ImageRules = field(default_factory=ImageRules)
     shard_size: int = 1000
     retries: tuple[Mode, ...] = ()
     processes: int = 0
     in_flight: int = 64
     shards_at_once: int = 3
 
-    def bearing(self) -> dict[str, Any]:
+    def fingerprint_fields(self) -> dict[str, Any]:
         """What bears on the first pass of a shard."""
         return {
             "shard_size": self.shard_size,
-            "pictures": asdict(self.pictures),
+            "images": asdict(self.images),
             "web": {k: v for k, v in asdict(self.web).items() if k not in {"contact", "per_host"}},
         }
 
@@ -117,7 +117,9 @@ def prepare(source: Source, settings: FetchSettings) -> Plan:
         StoreError: the folder cannot be written.
     """
     store = Store(settings.store)
-    identity = json.loads(json.dumps({"source": source.identity(), **settings.bearing()}))
+    identity = json.loads(
+        json.dumps({"source": source.identity(), **settings.fingerprint_fields()})
+    )
     if store.exists(IDENTITY):
         found = store.read_json(IDENTITY)
         differs = [
@@ -342,7 +344,7 @@ class _Pool:
         settings = {
             "store": self._settings.store,
             "web": asdict(self._settings.web),
-            "pictures": asdict(self._settings.pictures),
+            "images": asdict(self._settings.images),
             "in_flight": self._settings.in_flight,
         }
         environment = {**os.environ, **_ENVIRONMENT}
@@ -352,7 +354,7 @@ class _Pool:
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2],
         )
         with self._lock:
             self._workers.add(worker)

@@ -1,7 +1,7 @@
-"""Pictures that come more than once: found over all shards, told apart, kept or dropped.
+"""Images that come more than once: found over all shards, told apart, kept or dropped.
 
 A *url* duplicate is another row with the same address, a *content* duplicate another address with
-the same bytes, and a *placeholder* bytes that many addresses send: the picture that hosts put in
+the same bytes, and a *placeholder* bytes that many addresses send: the image that hosts put in
 place of a lost one.
 """
 
@@ -16,26 +16,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data import schemas
-from data.download.image_shards import FAILURES, IMAGES, STATS, write_images
 from data.download.atomic_store import Store
+from data.download.image_shards import FAILURES, IMAGES, STATS, write_images
 
 DUPLICATES = "duplicates.parquet"
 SETTLED = {"duplicate", "placeholder"}  # reasons that another fetch does not change
 
 
 def find_duplicates(store: Store, names: Sequence[str], placeholder_addresses: int) -> pa.Table:
-    """Every picture whose bytes stand in an earlier row too, and every placeholder.
+    """Every image whose bytes stand in an earlier row too, and every placeholder.
 
-    Reads three narrow columns; holds 8 bytes for each picture and the rows of those that repeat.
+    Reads three narrow columns; holds 8 bytes for each image and the rows of those that repeat.
 
     Args:
         placeholder_addresses: that many addresses with the same bytes make a placeholder.
     """
-    marks = [np.array([_mark(r["sha256"]) for r in _rows(store, n)], np.uint64) for n in names]
-    values, counts = np.unique(np.concatenate(marks), return_counts=True)
+    fingerprints = [
+        np.array([_mark(r["sha256"]) for r in _rows(store, n)], np.uint64) for n in names
+    ]
+    values, counts = np.unique(np.concatenate(fingerprints), return_counts=True)
     repeated = set(values[counts > 1].tolist())
     groups: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    for name, mine in zip(names, marks, strict=True):
+    for name, mine in zip(names, fingerprints, strict=True):
         if not repeated.isdisjoint(mine.tolist()):
             for row in _rows(store, name):
                 if _mark(row["sha256"]) in repeated:

@@ -39,7 +39,7 @@ _ORIGINS = 4096  # whose robots.txt is remembered
 
 
 class FetchError(Exception):
-    """Why there is no picture: a counted reason, a detail, and when to come back, if known."""
+    """Why there is no image: a counted reason, a detail, and when to come back, if known."""
 
     def __init__(self, reason: str, detail: str = "", retry_at: float = 0.0) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -51,7 +51,7 @@ class BlockedAddressError(OSError):
 
 
 @dataclass(frozen=True)
-class WebLimits:
+class HttpLimits:
     """What a fetch may cost and where it may go.
 
     Attributes:
@@ -121,7 +121,7 @@ def is_public(
 
 
 def opts_out(tags: Sequence[str]) -> str | None:
-    """The directive of X-Robots-Tag headers that keeps a picture out, if one does.
+    """The directive of X-Robots-Tag headers that keeps an image out, if one does.
 
     A directive may be for one agent by name (``otherbot: noindex``); those for others are left out.
     """
@@ -136,10 +136,10 @@ def opts_out(tags: Sequence[str]) -> str | None:
     return None
 
 
-class Web:
+class HttpClient:
     """One process's way to the web: a connection pool, one TLS context, host limits, robots.txt."""
 
-    def __init__(self, limits: WebLimits, in_flight: int) -> None:
+    def __init__(self, limits: HttpLimits, in_flight: int) -> None:
         self.limits = limits
         self._allowed = [ipaddress.ip_network(n) for n in limits.allowed]
         self._agent = f"{AGENT}/0.1 (+{limits.contact})"
@@ -282,7 +282,7 @@ class Web:
             self._robots[origin] = task
             if len(self._robots) > _ORIGINS:
                 self._robots.popitem(last=False)
-        # Shielded: the deadline of one picture must not cancel what others wait for.
+        # Shielded: the deadline of one image must not cancel what others wait for.
         self._robots.move_to_end(origin)
         rules = await asyncio.shield(self._robots[origin])
         return rules is None or rules.can_fetch(AGENT, str(url))

@@ -1,4 +1,4 @@
-"""Turns the bytes that somebody sent as a picture into an upright RGB picture of a known size.
+"""Turns the bytes that somebody sent as an image into an upright RGB image of a known size.
 
 What the bytes are is read from the bytes. Sizes are read from the header and checked before
 anything is decoded. JPEG goes the fast way (simplejpeg, scaled while decoding, then OpenCV), all
@@ -36,8 +36,8 @@ _UNSUPPORTED = {"tiff", "bmp", "avif", "heic", "jpeg2000", "jxl"}
 _SCALED_DECODING = 2  # a JPEG is decoded smaller only when it stays this many times as large
 
 
-class PictureError(Exception):
-    """Why bytes are not a picture that is wanted: a counted reason and a detail."""
+class ImageError(Exception):
+    """Why bytes are not an image that is wanted: a counted reason and a detail."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
@@ -45,7 +45,7 @@ class PictureError(Exception):
 
 
 @dataclass(frozen=True)
-class PictureRules:
+class ImageRules:
     """What is taken and what is made of it.
 
     Attributes:
@@ -65,8 +65,8 @@ class PictureRules:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A finished picture: its bytes, its size, and the upright size it came with."""
+class EncodedImage:
+    """A finished image: its bytes, its size, and the upright size it came with."""
 
     data: bytes
     width: int
@@ -89,39 +89,39 @@ def kind_of(data: bytes) -> str:
     return next((kind for start, kind in _MARKUP if head.startswith(start)), text)
 
 
-def process(data: bytes, rules: PictureRules) -> Picture:
+def process(data: bytes, rules: ImageRules) -> EncodedImage:
     """Check, decode, turn upright, resize and encode.
 
     Raises:
-        PictureError: its reason is one of docs/download.md.
+        ImageError: its reason is one of docs/download.md.
     """
     kind = kind_of(data)
     if kind in _UNSUPPORTED:
-        raise PictureError("unsupported", kind)
+        raise ImageError("unsupported", kind)
     if kind not in {"jpeg", "png", "gif", "webp"}:
-        raise PictureError(f"not_image:{kind}", data[:60].decode("ascii", "replace"))
+        raise ImageError(f"not_image:{kind}", data[:60].decode("ascii", "replace"))
     fast = _fast_jpeg(data, rules) if kind == "jpeg" else None
     pixels, (width, height) = _pillow(data, rules) if fast is None else fast
     if rules.resize == "original":
-        return Picture(data, width, height, width, height)
+        return EncodedImage(data, width, height, width, height)
     pixels = _resized(pixels, rules)
     made = simplejpeg.encode_jpeg(
         pixels, quality=rules.quality, colorspace="RGB", colorsubsampling="420"
     )
-    return Picture(made, pixels.shape[1], pixels.shape[0], width, height)
+    return EncodedImage(made, pixels.shape[1], pixels.shape[0], width, height)
 
 
-def _check(width: int, height: int, rules: PictureRules) -> None:
+def _check(width: int, height: int, rules: ImageRules) -> None:
     short, long = sorted((width, height))
     if width * height > rules.most_pixels:
-        raise PictureError("too_many_pixels", f"{width} x {height}")
+        raise ImageError("too_many_pixels", f"{width} x {height}")
     if short < rules.smallest:
-        raise PictureError("too_small", f"{width} x {height}")
+        raise ImageError("too_small", f"{width} x {height}")
     if long > rules.widest * short:
-        raise PictureError("bad_aspect", f"{width} x {height}")
+        raise ImageError("bad_aspect", f"{width} x {height}")
 
 
-def _fast_jpeg(data: bytes, rules: PictureRules) -> tuple[Pixels, tuple[int, int]] | None:
+def _fast_jpeg(data: bytes, rules: ImageRules) -> tuple[Pixels, tuple[int, int]] | None:
     """Upright pixels and upright original size, or None for what Pillow must look at."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -173,7 +173,7 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(turned)
 
 
-def _pillow(data: bytes, rules: PictureRules) -> tuple[Pixels, tuple[int, int]]:
+def _pillow(data: bytes, rules: ImageRules) -> tuple[Pixels, tuple[int, int]]:
     """The first frame as upright RGB, white behind what is transparent."""
     try:
         with Image.open(io.BytesIO(data), formats=ALLOWED) as opened:
@@ -189,16 +189,16 @@ def _pillow(data: bytes, rules: PictureRules) -> tuple[Pixels, tuple[int, int]]:
                 image = Image.alpha_composite(ground, image)
             return np.asarray(image.convert("RGB")), image.size
     except UnidentifiedImageError as error:
-        raise PictureError("corrupt", str(error)) from error
+        raise ImageError("corrupt", str(error)) from error
     except Image.DecompressionBombError as error:
-        raise PictureError("too_many_pixels", str(error)) from error
+        raise ImageError("too_many_pixels", str(error)) from error
     except (OSError, SyntaxError, ValueError, IndexError, EOFError, KeyError, TypeError) as error:
         # Whatever Pillow's plugins raise for broken files.
         reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
-        raise PictureError(reason, f"{type(error).__name__}: {error}") from error
+        raise ImageError(reason, f"{type(error).__name__}: {error}") from error
 
 
-def _resized(pixels: Pixels, rules: PictureRules) -> Pixels:
+def _resized(pixels: Pixels, rules: ImageRules) -> Pixels:
     height, width = pixels.shape[:2]
     short = min(height, width)
     scale = rules.size / short

@@ -1,9 +1,9 @@
-"""Image shards as they are filled: pictures wait on disk, not in memory, and come out in order.
+"""Image shards as they are filled: images wait on disk, not in memory, and come out in order.
 
 A shard ``train-00003`` is ``images/train-00003.parquet``, ``failures/train-00003.parquet`` and
 ``stats/train-00003.json``. The last is written last: a shard with statistics is finished. All three
 are replaced by a later pass over the failures, in the same order, so that a kill in between leaves
-at worst a failure that is a picture too; the next pass sees that and drops the failure.
+at worst a failure that is an image too; the next pass sees that and drops the failure.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data import schemas
-from data.download.image_codec import Picture
 from data.download.atomic_store import Store, unwritten
+from data.download.image_codec import EncodedImage
 
 IMAGES, FAILURES, STATS = "images", "failures", "stats"
 _GROUP_ROWS, _GROUP_BYTES = 256, 4 << 20  # a row group is as large as either says
-COMPRESSION = {  # pictures are compressed already
+COMPRESSION = {  # images are compressed already
     field.name: "none" if field.name == "image" else "zstd" for field in schemas.IMAGES
 }
 
@@ -69,7 +69,7 @@ class OpenShard:
         self._failed: list[dict[str, Any]] = []
 
     def keep(self, data: bytes) -> tuple[int, int]:
-        """Put the bytes of a picture aside; returns their place for ``add``."""
+        """Put the bytes of an image aside; returns their place for ``add``."""
         offset = self._spool.tell()
         try:
             self._spool.write(data)
@@ -77,20 +77,20 @@ class OpenShard:
             raise unwritten(self.store.path(self.name), error) from error
         return offset, len(data)
 
-    def add(self, row: Row, raw: bytes, picture: Picture, place: tuple[int, int]) -> None:
-        """A picture, of which ``keep`` has the bytes. ``raw`` is what was sent."""
+    def add(self, row: Row, raw: bytes, image: EncodedImage, place: tuple[int, int]) -> None:
+        """An image, of which ``keep`` has the bytes. ``raw`` is what was sent."""
         self._bytes += len(raw)
         described = {
-            "width": picture.width,
-            "height": picture.height,
-            "original_width": picture.original_width,
-            "original_height": picture.original_height,
+            "width": image.width,
+            "height": image.height,
+            "original_width": image.original_width,
+            "original_height": image.original_height,
             "sha256": hashlib.sha256(raw).hexdigest(),
         }
         self._good.append((row, described, place))
 
     def fail(self, row: Row, reason: str, detail: str = "", retry_at: float = 0.0) -> None:
-        """A row that became no picture."""
+        """A row that became no image."""
         self._failed.append(
             {
                 "key": row.key,
@@ -178,7 +178,7 @@ def write_images(handle: IO[bytes], parts: Iterable[pa.Table | pa.RecordBatch]) 
         handle,
         schemas.IMAGES,
         compression=COMPRESSION,
-        use_dictionary=["source"],  # pictures do not repeat, and hashing them is not free
+        use_dictionary=["source"],  # images do not repeat, and hashing them is not free
         write_page_checksum=True,
     ) as writer:
         for part in parts:
@@ -186,7 +186,7 @@ def write_images(handle: IO[bytes], parts: Iterable[pa.Table | pa.RecordBatch]) 
 
 
 def failed_rows(store: Store, name: str) -> list[tuple[Row, str, str, float]]:
-    """Rows of a finished shard that became no picture, each with reason, detail and retry time."""
+    """Rows of a finished shard that became no image, each with reason, detail and retry time."""
     with store.open(f"{IMAGES}/{name}.parquet") as handle:
         have = set(pq.read_table(handle, columns=["key"]).column("key").to_pylist())
     with store.open(f"{FAILURES}/{name}.parquet") as handle:

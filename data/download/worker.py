@@ -22,17 +22,17 @@ from typing import Any
 import cv2
 import uvloop
 
-from data.download.duplicates import SETTLED
-from data.download.image_shards import OpenShard, Row, failed_rows
-from data.download.image_codec import PictureError, PictureRules, process
 from data.download.atomic_store import Store, StoreError
-from data.download.http_client import TRANSIENT, FetchError, Web, WebLimits, normalise
+from data.download.duplicates import SETTLED
+from data.download.http_client import TRANSIENT, FetchError, HttpClient, HttpLimits, normalise
+from data.download.image_codec import ImageError, ImageRules, process
+from data.download.image_shards import OpenShard, Row, failed_rows
 
 
 class Worker:
     """Fills shards of one store in this process."""
 
-    def __init__(self, store: Store, web: Web, rules: PictureRules) -> None:
+    def __init__(self, store: Store, web: HttpClient, rules: ImageRules) -> None:
         self.store, self.web, self.rules = store, web, rules
         self._decoder = ThreadPoolExecutor(1, "decode")
         self._writer = ThreadPoolExecutor(1, "write")
@@ -78,17 +78,17 @@ class Worker:
             await asyncio.sleep(min(max(0.0, not_before - time.time()), longest))
 
         def made(body: bytes) -> None:
-            picture = process(body, self.rules)
-            place = shard.keep(picture.data)
+            image = process(body, self.rules)
+            place = shard.keep(image.data)
             for row in rows:
-                shard.add(row, body, picture, place)
+                shard.add(row, body, image, place)
 
         async def use(body: bytes) -> None:
             await loop.run_in_executor(self._decoder, made, body)
 
         try:
             await self.web.fetch(rows[0].origin, use)
-        except (FetchError, PictureError) as error:
+        except (FetchError, ImageError) as error:
             for row in rows:
                 shard.fail(row, error.reason, error.detail, getattr(error, "retry_at", 0.0))
 
@@ -112,10 +112,10 @@ async def serve(settings: dict[str, Any], out: Any) -> None:
         loop.call_soon_threadsafe(jobs.put_nowait, None)
 
     threading.Thread(target=read, daemon=True).start()
-    limits = WebLimits(**{**settings["web"], "allowed": tuple(settings["web"]["allowed"])})
+    limits = HttpLimits(**{**settings["web"], "allowed": tuple(settings["web"]["allowed"])})
     running: set[asyncio.Task[None]] = set()
-    async with Web(limits, settings["in_flight"]) as web:
-        worker = Worker(Store(settings["store"]), web, PictureRules(**settings["pictures"]))
+    async with HttpClient(limits, settings["in_flight"]) as web:
+        worker = Worker(Store(settings["store"]), web, ImageRules(**settings["images"]))
 
         async def do(job: dict[str, Any]) -> None:
             try:
@@ -152,7 +152,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     settings = json.loads(sys.stdin.readline())
     uvloop.run(serve(settings, out))
-    os._exit(0)  # a decoder at work on a last picture is not waited for
+    os._exit(0)  # a decoder at work on a last image is not waited for
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Where image-caption pairs come from: one class a source."""

@@ -1,26 +1,15 @@
 """Where image-caption pairs come from: one interface, every source streams.
 
-A source yields each of its rows in the same order: a ``Pair`` with the picture's bytes, a ``Pair``
+A source yields each of its rows in the same order: a ``Pair`` with the image's bytes, a ``Pair``
 without them whose ``origin`` is the address to fetch, or a ``Rejected`` row. Nothing is skipped, so
 the number of a row is stable and so is the shard that holds it.
 """
 
 from __future__ import annotations
 
-
-import hashlib
-import json
-import re
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import IO, Any, ClassVar, Protocol
-import fsspec
-import pyarrow.parquet as pq
-from data.artifacts import sha256_of
-
+from typing import Protocol
 
 
 class SourceError(ValueError):
@@ -32,7 +21,7 @@ class Pair:
     """One image and its caption, as the source holds them.
 
     Attributes:
-        origin: where the picture is from; the address to fetch when ``image`` is None.
+        origin: where the image is from; the address to fetch when ``image`` is None.
         title: a short caption, or "".
     """
 
@@ -59,7 +48,7 @@ class Source(Protocol):
 
     @property
     def remote(self) -> bool:
-        """Whether its pictures are addresses that must be fetched."""
+        """Whether its images are addresses that must be fetched."""
 
     def identity(self) -> str:
         """Hash of what the source holds; part of the download stage's fingerprint."""

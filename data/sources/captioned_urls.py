@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import ClassVar
 
-import hashlib
-import json
-import re
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import IO, Any, ClassVar, Protocol
-import fsspec
-import pyarrow.parquet as pq
-from data.artifacts import sha256_of
 from data.sources.base import Pair, Rejected
 from data.sources.files import _Files, _lines
 

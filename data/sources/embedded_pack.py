@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-
 import hashlib
 import json
-import re
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import IO, Any, ClassVar, Protocol
-import fsspec
+from pathlib import Path
+from typing import ClassVar
+
 import pyarrow.parquet as pq
+
 from data.artifacts import sha256_of
-from data.sources.base import SourceError, Pair
+from data.sources.base import Pair, SourceError
 
-
-PACK = Path(__file__).parent / "embedded"
+PACK = Path(__file__).parents[1] / "embedded"
 
 
 @dataclass(frozen=True)
 class EmbeddedPack:
-    """The pack that ships with the project (``data/embedded``): drawn pictures and captions.
+    """The pack that ships with the project (``data/embedded``): drawn images and captions.
 
     Attributes:
         limit: at most this many pairs of each split (the tiny recipe), or None for all.

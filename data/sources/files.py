@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-
 import hashlib
 import json
 import re
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import IO, Any, ClassVar, Protocol
-import fsspec
-import pyarrow.parquet as pq
-from data.artifacts import sha256_of
-from data.sources.base import SourceError, Pair, Rejected
+from pathlib import Path
+from typing import IO, ClassVar
 
+import fsspec
+
+from data.artifacts import sha256_of
+from data.sources.base import Pair, Rejected, SourceError
 
 LONGEST_LINE = 1 << 20
 

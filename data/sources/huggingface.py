@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-
 import hashlib
 import json
-import re
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import IO, Any, ClassVar, Protocol
-import fsspec
-import pyarrow.parquet as pq
-from data.artifacts import sha256_of
-from data.sources.base import SourceError, Pair, Rejected
-from data.sources.files import _sliced, _describe
+from pathlib import Path
+from typing import Any
+
+from data.sources.base import Pair, Rejected, SourceError
+from data.sources.files import _describe, _sliced
 
 
 @dataclass(frozen=True)
@@ -65,15 +60,15 @@ class HuggingFaceDataset:
         theirs, (start, stop) = _sliced(self.splits_of[split])
         revision = None if Path(self.name).is_dir() else self.revision
         stream = datasets.load_dataset(self.name, split=theirs, streaming=True, revision=revision)
-        picture = self.columns.get("image")
-        if (picture is None) == (self.columns.get("url") is None):
+        image = self.columns.get("image")
+        if (image is None) == (self.columns.get("url") is None):
             raise SourceError(f"download.columns is {dict(self.columns)}; name image or url")
         known = set(stream.features or {})
         missing = sorted(set(self.columns.values()) - known) if known else []
         if missing:
             raise SourceError(f"{self.name} has no column {missing}; it has {sorted(known)}")
-        if picture is not None:
-            stream = stream.cast_column(picture, datasets.Image(decode=False))
+        if image is not None:
+            stream = stream.cast_column(image, datasets.Image(decode=False))
         if self.limit is not None:
             stop = start + self.limit if stop is None else min(stop, start + self.limit)
         rows = stream.skip(start) if start else stream

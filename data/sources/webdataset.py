@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-
-import hashlib
 import json
-import re
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import IO, Any, ClassVar, Protocol
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+
 import fsspec
-import pyarrow.parquet as pq
-from data.artifacts import sha256_of
+
 from data.sources.base import Pair, Rejected
 from data.sources.files import _Files
-
 
 LARGEST_MEMBER = 64 << 20
 
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 
 
 class TarFiles(_Files):
@@ -62,7 +55,7 @@ def _example(
     split: str, tar: str, stem: str, members: Mapping[str, bytes | None]
 ) -> Pair | Rejected:
     key, place = f"{split}-{tar.removesuffix('.tar')}-{stem}", f"{tar}: {stem}"
-    image = next((members[e] for e in PICTURES if e in members), None)
+    image = next((members[e] for e in IMAGES if e in members), None)
     try:
         text = members.get(".txt")
         about = json.loads(members.get(".json") or b"{}")

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The local servers: started, stopped, reconciled."""

@@ -30,7 +30,7 @@ HEADLINES = {
     "adapters": ("validation_l_c", "validation_t2i_r1", "validation_t2i_r10"),
     "mapper": ("validation_l_g", "linear_validation_l_g"),
     "joint": ("validation_l_c", "validation_l_g", "validation_t2i_r1", "validation_t2i_r10"),
-    "index": ("pictures",),
+    "index": ("images",),
     "decision": ("macro_f1", "majority_macro_f1"),
     "evaluate": ("retrieval_t2i_r1", "retrieval_t2i_r10", "caption_cider", "decision_macro_f1"),
 }

@@ -35,7 +35,7 @@ def weights_file(name: str) -> Path:
 
 
 def load_inception(weights: str, device: torch.device) -> Features:
-    """Features ``(n, 2048)`` of pictures ``(n, 3, h, w)`` in [0, 1]: the network of FID.
+    """Features ``(n, 2048)`` of images ``(n, 3, h, w)`` in [0, 1]: the network of FID.
 
     Args:
         weights: the TensorFlow Inception of 2015 in torch-fidelity's or pytorch-fid's layout.
@@ -49,15 +49,15 @@ def load_inception(weights: str, device: torch.device) -> Features:
     network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], held).to(device)
 
     @torch.no_grad()
-    def features(pictures: Tensor) -> Tensor:
-        pixels = (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
+    def features(images: Tensor) -> Tensor:
+        pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
         return torch.as_tensor(network(pixels.to(device))[0]).float().cpu()
 
     return features
 
 
 def load_lpips(weights: str, device: torch.device) -> Distance:
-    """LPIPS ``(n,)`` (AlexNet, version 0.1) of pictures ``(n, 3, h, w)`` in [0, 1].
+    """LPIPS ``(n,)`` (AlexNet, version 0.1) of images ``(n, 3, h, w)`` in [0, 1].
 
     Args:
         weights: torchvision's AlexNet with ImageNet weights. The linear weights come from the

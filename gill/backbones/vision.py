@@ -24,7 +24,7 @@ class VisionEncoder(nn.Module):
 
     ``pooled`` gives the tower's feature before open_clip's projection (1024 wide in ViT-L/14): the
     input of W_cap and W_i2t. ``project`` and ``text`` give the shared image-text space, which
-    scores how well a picture fits a caption.
+    scores how well an image fits a caption.
 
     Attributes:
         pooled_dim: width of the pooled feature.
@@ -65,18 +65,18 @@ class VisionEncoder(nn.Module):
         return super().train(False)
 
     def prepare(self, images: Sequence[Image.Image]) -> Tensor:
-        """Resize, crop and normalise PIL pictures: ``(n, 3, image_size, image_size)``."""
+        """Resize, crop and normalise PIL images: ``(n, 3, image_size, image_size)``."""
         return torch.stack([self.preprocess(image) for image in images])
 
     def prepare_tensor(self, images: Tensor) -> Tensor:
-        """Resize and normalise pictures ``(n, 3, h, w)`` in [0, 1], as sampled by the generator."""
+        """Resize and normalise images ``(n, 3, h, w)`` in [0, 1], as sampled by the generator."""
         size = (self.image_size, self.image_size)
         resized = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
         return (resized.to(self.device) - self.mean) / self.std
 
     @torch.no_grad()
     def pooled(self, pixels: Tensor) -> Tensor:
-        """Pooled features ``(n, pooled_dim)`` of prepared pictures, before the projection."""
+        """Pooled features ``(n, pooled_dim)`` of prepared images, before the projection."""
         visual = self.model.visual
         pixels = pixels.to(self.device, memory_format=torch.channels_last)
         if hasattr(visual, "trunk"):  # timm towers: `head` is the projection

@@ -1,4 +1,4 @@
-"""Scores of the decision model: against its labels, against simple rivals, and as probabilities."""
+"""Scores of the decision model: against its labels, and against simple baselines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def majority(labels: Labels) -> int:
 
 
 @dataclass(frozen=True)
-class Operating:
+class OperatingPoint:
     """Precision, recall and macro F1 when "retrieve" is answered from a threshold on."""
 
     threshold: float
@@ -53,7 +53,7 @@ class Operating:
     macro_f1: float
 
 
-def threshold_sweep(labels: Labels, scores: Sequence[float]) -> list[Operating]:
+def threshold_sweep(labels: Labels, scores: Sequence[float]) -> list[OperatingPoint]:
     """Every threshold that changes an answer, from "always retrieve" to "always generate".
 
     Args:
@@ -66,7 +66,7 @@ def threshold_sweep(labels: Labels, scores: Sequence[float]) -> list[Operating]:
         right = int(((predicted == RETRIEVE) & (truth == RETRIEVE)).sum())
         said, wanted = int((predicted == RETRIEVE).sum()), int((truth == RETRIEVE).sum())
         found.append(
-            Operating(
+            OperatingPoint(
                 float(threshold),
                 right / said if said else 1.0,
                 right / wanted if wanted else 0.0,
@@ -126,17 +126,17 @@ def calibration(labels: Labels, retrieve: Sequence[float], bins: int = 10) -> Ca
 def bootstrap_macro_f1(
     labels: Labels,
     predicted: Mapping[str, Labels],
-    draws: int = 2000,
+    samples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of macro F1 over resampled prompts, the same draws for every rival.
+    """Percentile intervals of macro F1 over resampled prompts, the same draws for every baseline.
 
-    ``a - b`` is added for the first rival ``a`` against each other, so that a difference is judged
+    ``a - b`` is added for the first model ``a`` against each other, so that a difference is judged
     by its own interval.
     """
     truth = np.asarray(labels)
-    rows = np.random.default_rng(seed).integers(0, len(truth), (draws, len(truth)))
+    rows = np.random.default_rng(seed).integers(0, len(truth), (samples, len(truth)))
     scores = {n: _macro_f1(truth[rows], np.asarray(p)[rows]) for n, p in predicted.items()}
     first = next(iter(scores))
     scores |= {f"{first} - {n}": scores[first] - v for n, v in scores.items() if n != first}

@@ -1,4 +1,4 @@
-"""How close sets of pictures are, in a named feature space."""
+"""How close sets of images are, in a named feature space."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def paired_similarity(a: Tensor, b: Tensor) -> Tensor:
 
 
 def perceptual_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """Distance ``(n,)`` of pictures, from maps ``(n, channels, h, w)`` of some layers of a network.
+    """Distance ``(n,)`` of images, from maps ``(n, channels, h, w)`` of some layers of a network.
 
     LPIPS without its learnt weights (Zhang et al. 2018, eq. 1 with w = 1): maps are made unit
     vectors over the channels; squared differences are summed over channels, averaged over places

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Interleaved inference: prompts in, segments out."""

@@ -20,11 +20,11 @@ class Decoding:
     """How tokens are chosen.
 
     Attributes:
-        max_new_tokens: chosen tokens at most; a picture counts once, its forced tokens do not.
+        max_new_tokens: chosen tokens at most; an image counts once, its forced tokens do not.
         min_new_tokens: before so many tokens neither end-of-text nor [IMG0] is chosen.
         temperature: 0 is greedy.
         top_p: nucleus sampling, from the smallest set of tokens with this probability.
-        image_bias: added to the logit of [IMG0]; ``inf`` shows pictures at once, ``-inf`` never.
+        image_bias: added to the logit of [IMG0]; ``inf`` shows images at once, ``-inf`` never.
         max_images: [IMG0] is not chosen again after so many.
     """
 
@@ -62,8 +62,8 @@ class Decoded:
     """What was chosen for one prompt.
 
     Attributes:
-        tokens: ids in order, end-of-text left out; a picture is the id of [IMG0], once.
-        states: [IMG] states ``(r, llm_dim)``, one for each picture.
+        tokens: ids in order, end-of-text left out; an image is the id of [IMG0], once.
+        states: [IMG] states ``(r, llm_dim)``, one for each image.
     """
 
     tokens: list[int] = field(default_factory=list)

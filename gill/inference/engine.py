@@ -1,4 +1,4 @@
-"""Interleaved inference: pictures and text in; text, retrieved and generated pictures out."""
+"""Interleaved inference: images and text in; text, retrieved and generated images out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gill.backbones.image_generator import ImageGenerator
 from gill.backbones.vision import VisionEncoder
 from gill.decision import CHOICES, Choice, DecisionModel
 from gill.inference.decoding import Decoded, Decoding, decode
+from gill.inference.index import Index, Match
+from gill.inference.prompts import ImgTokens, Prompt, PromptError, PromptReader, Unit, items_of
 from gill.mapper import Mapper
 from gill.model import GillModel
 from gill.packing import VISUAL, prompt_layout
-from gill.inference.prompts import ImgTokens, Prompt, PromptError, PromptReader, Unit, items_of
-from gill.inference.index import Index, Match
 
 Reason = Literal["decision model", "asked for", "no index", "no decision model", "index used up"]
 _SEEDS = 2**63 - 1024  # of a generator, with room for the candidates of a place
@@ -34,11 +34,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the picture that follows is retrieved or generated.
+    """Whether the image that follows is retrieved or generated.
 
     Attributes:
         probabilities: of each choice by the decision model; None without one.
-        reason: what the choice rests on. Without an index pictures are always generated.
+        reason: what the choice rests on. Without an index images are always generated.
     """
 
     choice: Choice
@@ -48,11 +48,11 @@ class Decision:
 
 @dataclass(frozen=True)
 class RetrievedImage:
-    """A picture of the index.
+    """An image of the index.
 
     Attributes:
-        score: cosine of W_t2i([IMG0]) and W_i2t(picture).
-        origin: where the picture came from, as its source says.
+        score: cosine of W_t2i([IMG0]) and W_i2t(image).
+        origin: where the image came from, as its source says.
     """
 
     key: str
@@ -62,11 +62,11 @@ class RetrievedImage:
 
 @dataclass(frozen=True, eq=False)
 class GeneratedImage:
-    """A new picture.
+    """A new image.
 
     Attributes:
         image: ``(3, height, width)`` in [0, 1].
-        score: the same cosine as of a retrieved picture.
+        score: the same cosine as of a retrieved image.
         seed: of the sampler.
     """
 
@@ -84,11 +84,11 @@ class Settings(Decoding):
 
     Attributes:
         seed: the same prompt, settings and seed give the same answer, alone or in a batch.
-        num_images: pictures at each place: the nearest ones, or candidates of the generator
+        num_images: images at each place: the nearest ones, or candidates of the generator
             ranked by retrieval score.
         guidance_scale, steps: of the generator's sampler.
-        batch_size: pictures sampled together; it does not bear on the result.
-        choice: retrieve or generate every picture; None lets the decision model choose.
+        batch_size: images sampled together; it does not bear on the result.
+        choice: retrieve or generate every image; None lets the decision model choose.
         truncate_left: cut a prompt that is too long from the left instead of refusing it.
     """
 
@@ -123,13 +123,13 @@ class Likelihood:
 
 
 class Gill:
-    """The whole trained model: frozen parts, trained parts, and pictures to retrieve.
+    """The whole trained model: frozen parts, trained parts, and images to retrieve.
 
     Args:
         model: the language model with the adapters.
         vision, generator: the other frozen parts. mapper: from [IMG] states to the generator.
-        decision: None where every picture is to be generated.
-        index: the pictures that can be retrieved; without it pictures are always generated.
+        decision: None where every image is to be generated.
+        index: the images that can be retrieved; without it images are always generated.
         settings: defaults of ``generate``.
     """
 
@@ -160,7 +160,7 @@ class Gill:
 
     @property
     def index(self) -> Index | None:
-        """The pictures that can be retrieved; may be set to others of the same space."""
+        """The images that can be retrieved; may be set to others of the same space."""
         return self._index
 
     @index.setter
@@ -177,11 +177,11 @@ class Gill:
         """Answer one prompt.
 
         Args:
-            prompt: pictures and text in any order.
+            prompt: images and text in any order.
             changes: fields of ``Settings``, over the defaults.
 
         Returns:
-            Text and pictures in order; a ``Decision`` comes before the pictures of its place.
+            Text and images in order; a ``Decision`` comes before the images of its place.
 
         Raises:
             PromptError: the prompt is empty, or too long for the language model.
@@ -218,11 +218,11 @@ class Gill:
         embeddings, mask = self.reader.prepare(prompts, room, settings.truncate_left)
         answers = decode(self.model, embeddings, mask, settings, seeds)
         shown = self._show(answers, seeds, without, settings)
-        return [self._segments(a, pictures) for a, pictures in zip(answers, shown, strict=True)]
+        return [self._segments(a, images) for a, images in zip(answers, shown, strict=True)]
 
     @torch.no_grad()
     def img_states(self, prompts: Sequence[Prompt], truncate_left: bool = False) -> Tensor:
-        """[IMG] states ``(n, r, llm_dim)`` where each prompt is to be followed by a picture."""
+        """[IMG] states ``(n, r, llm_dim)`` where each prompt is to be followed by an image."""
         asked = [[*items_of(prompt), ImgTokens()] for prompt in prompts]
         embeddings, mask = self.reader.prepare(asked, 0, truncate_left)
         hidden, _ = self.model.language.hidden(embeddings, mask)
@@ -238,7 +238,7 @@ class Gill:
     def retrieve(
         self, states: Tensor, count: int = 1, without: Sequence[Collection[str]] | None = None
     ) -> list[list[Match]]:
-        """The nearest pictures of the index to [IMG] states ``(n, r, llm_dim)``.
+        """The nearest images of the index to [IMG] states ``(n, r, llm_dim)``.
 
         Raises:
             ValueError: there is no index.
@@ -249,11 +249,11 @@ class Gill:
         return self.index.nearest(vectors, count, without)
 
     @torch.no_grad()
-    def draw(self, states: Tensor, seeds: Sequence[int], **changes: Any) -> Tensor:
-        """Pictures ``(n, 3, height, width)`` in [0, 1] of [IMG] states ``(n, r, llm_dim)``.
+    def sample(self, states: Tensor, seeds: Sequence[int], **changes: Any) -> Tensor:
+        """Images ``(n, 3, height, width)`` in [0, 1] of [IMG] states ``(n, r, llm_dim)``.
 
         Args:
-            seeds: one for each picture.
+            seeds: one for each image.
             changes: as in ``generate``.
         """
         settings, img = replace(self.settings, **changes), self.model.adapters.img_tokens.weight
@@ -263,15 +263,13 @@ class Gill:
         )
 
     @torch.no_grad()
-    def embed_pictures(
-        self, pictures: Tensor | Sequence[Image.Image], batch_size: int = 64
-    ) -> Tensor:
-        """Unit vectors ``(n, retrieval_dim)`` of PIL pictures, or of ``(n, 3, h, w)`` in [0, 1]."""
+    def embed_images(self, images: Tensor | Sequence[Image.Image], batch_size: int = 64) -> Tensor:
+        """Unit vectors ``(n, retrieval_dim)`` of PIL images, or of ``(n, 3, h, w)`` in [0, 1]."""
         maps = self.model.adapters.retrieval
         device = self.model.language.device
         parts = []
-        for start in range(0, len(pictures), batch_size):
-            part = pictures[start : start + batch_size]
+        for start in range(0, len(images), batch_size):
+            part = images[start : start + batch_size]
             pixels = (
                 self.vision.prepare_tensor(part)
                 if isinstance(part, Tensor)
@@ -286,7 +284,7 @@ class Gill:
     ) -> Likelihood:
         """Log-likelihood of each answer after its prompt, over the vocabulary and [IMG] tokens.
 
-        Text tokens and [IMG0] (of an ``ImgTokens`` item) count. Pictures are read and not scored,
+        Text tokens and [IMG0] (of an ``ImgTokens`` item) count. Images are read and not scored,
         and the forced [IMG] tokens after [IMG0] are certain.
 
         Args:
@@ -331,9 +329,9 @@ class Gill:
         without: Sequence[Collection[str]],
         settings: Settings,
     ) -> list[list[list[Segment]]]:
-        """For each answer and each of its places: the decision and the pictures.
+        """For each answer and each of its places: the decision and the images.
 
-        Pictures are not read back by the language model, so those of all answers are made together.
+        Images are not read back by the language model, so those of all answers are made together.
         """
         shown: list[list[list[Segment]]] = [[] for _ in answers]
         places = [row for row, answer in enumerate(answers) for _ in answer.states]
@@ -343,7 +341,7 @@ class Gill:
         found = self._candidates(states, [without[row] for row in places], places, settings)
         probabilities = self.decide(states)
         used: list[set[str]] = [set() for _ in answers]
-        to_draw: list[tuple[int, list[Segment], int]] = []
+        to_sample: list[tuple[int, list[Segment], int]] = []
         for number, row in enumerate(places):
             fresh = [match for match in found[number] if match.key not in used[row]]
             known = None if probabilities is None else probabilities[number].tolist()
@@ -356,9 +354,9 @@ class Gill:
             else:
                 place = len(shown[row]) * settings.num_images
                 first = (seeds[row] * 100_003 + place) % _SEEDS
-                to_draw.append((number, segments, first))
+                to_sample.append((number, segments, first))
             shown[row].append(segments)
-        self._draw_ranked(states, to_draw, settings)
+        self._sample_ranked(states, to_sample, settings)
         return shown
 
     def _candidates(
@@ -370,7 +368,7 @@ class Gill:
     ) -> list[list[Match]]:
         if self.index is None or settings.choice == "generate":
             return [[] for _ in places]
-        # Enough of them that every place of an answer can show pictures no other place has shown.
+        # Enough of them that every place of an answer can show images no other place has shown.
         most = max(places.count(row) for row in set(places))
         return self.retrieve(states, settings.num_images * most, without)
 
@@ -392,29 +390,30 @@ class Gill:
             return Decision("generate", None, "no decision model")
         return Decision(max(named, key=named.__getitem__), named, "decision model")
 
-    def _draw_ranked(
-        self, states: Tensor, to_draw: Sequence[tuple[int, list[Segment], int]], settings: Settings
+    def _sample_ranked(
+        self,
+        states: Tensor,
+        to_sample: Sequence[tuple[int, list[Segment], int]],
+        settings: Settings,
     ) -> None:
         """Append the candidates of each place to its segments, the best first."""
-        if not to_draw:
+        if not to_sample:
             return
         count = settings.num_images
-        rows = states[[number for number, _, _ in to_draw]]
-        seeds = [first + i for _, _, first in to_draw for i in range(count)]
-        pictures = self.draw(rows.repeat_interleave(count, 0), seeds, **vars(settings))
+        rows = states[[number for number, _, _ in to_sample]]
+        seeds = [first + i for _, _, first in to_sample for i in range(count)]
+        images = self.sample(rows.repeat_interleave(count, 0), seeds, **vars(settings))
         text = self.model.adapters.retrieval.embed_text(rows)
-        seen = self.embed_pictures(pictures).view(len(rows), count, -1)
+        seen = self.embed_images(images).view(len(rows), count, -1)
         scores = torch.einsum("nd,nkd->nk", text, seen).cpu()
-        for place, (_, segments, first) in enumerate(to_draw):
+        for place, (_, segments, first) in enumerate(to_sample):
             for i in scores[place].argsort(descending=True, stable=True).tolist():
-                picture = pictures[place * count + i]
-                segments.append(GeneratedImage(picture, float(scores[place, i]), first + i))
+                image = images[place * count + i]
+                segments.append(GeneratedImage(image, float(scores[place, i]), first + i))
 
-    def _segments(self, answer: Decoded, pictures: Sequence[Sequence[Segment]]) -> list[Segment]:
+    def _segments(self, answer: Decoded, images: Sequence[Sequence[Segment]]) -> list[Segment]:
         out: list[Segment] = []
-        for text, shown in _pieces(
-            answer.tokens, self.model.adapters.img_tokens.first_id, pictures
-        ):
+        for text, shown in _pieces(answer.tokens, self.model.adapters.img_tokens.first_id, images):
             if text:
                 out.append(Text(str(self.model.language.tokenizer.decode(text))))
             out += shown
@@ -422,11 +421,11 @@ class Gill:
 
 
 def _pieces(
-    tokens: Sequence[int], first_id: int, pictures: Sequence[Sequence[Segment]]
+    tokens: Sequence[int], first_id: int, images: Sequence[Sequence[Segment]]
 ) -> Iterator[tuple[list[int], Sequence[Segment]]]:
-    """Runs of text, each with the pictures that follow it."""
+    """Runs of text, each with the images that follow it."""
     text: list[int] = []
-    places = iter(pictures)
+    places = iter(images)
     for token in tokens:
         if token == first_id:
             yield text, next(places)
@@ -447,7 +446,7 @@ def _labels(row: Sequence[Unit], scored: Collection[Unit]) -> list[int]:
 
 @torch.no_grad()
 def caption_images(model: GillModel, features: Tensor, max_new_tokens: int) -> list[str]:
-    """Greedy captions of pictures, given their pooled features ``(batch, vision_dim)``.
+    """Greedy captions of images, given their pooled features ``(batch, vision_dim)``.
 
     [IMG] tokens are not produced: a caption is text.
     """

@@ -1,4 +1,4 @@
-"""Search among the pictures that can be retrieved."""
+"""Search among the images that can be retrieved."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _TRAINED_ON = 100_000
 
 
 class Match(NamedTuple):
-    """A picture of the index and the cosine of its unit vector with the query's."""
+    """An image of the index and the cosine of its unit vector with the query's."""
 
     key: str
     score: float
 
 
 class Index:
-    """Keys and unit vectors of pictures.
+    """Keys and unit vectors of images.
 
-    Up to ``exact_up_to`` pictures every vector is compared. Beyond that a scan of 4-bit codes
+    Up to ``exact_up_to`` images every vector is compared. Beyond that a scan of 4-bit codes
     (product quantisation of two dimensions each, faiss) finds a shortlist, and the shortlist's
     exact scores decide: ``benchmarks/generate.py`` measures what that costs and misses.
 
     Args:
-        keys: a name for each picture, no name twice.
+        keys: a name for each image, no name twice.
         vectors: unit vectors ``(n, d)``, in any floating precision.
-        origin: says where the picture of a key came from; the key itself without it.
+        origin: says where the image of a key came from; the key itself without it.
         exact_up_to: the largest index that is searched without codes.
         shortlist: candidates that are compared exactly.
 
@@ -65,11 +65,11 @@ class Index:
     def nearest(
         self, queries: Tensor, count: int = 1, without: Sequence[Collection[str]] | None = None
     ) -> list[list[Match]]:
-        """The nearest pictures of each query, best first.
+        """The nearest images of each query, best first.
 
         Args:
             queries: unit vectors ``(n, d)``.
-            count: pictures for each query; fewer where the index has no more.
+            count: images for each query; fewer where the index has no more.
             without: for each query the keys that are left out.
         """
         left_out = without or [()] * len(queries)

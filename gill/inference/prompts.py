@@ -1,4 +1,4 @@
-"""Prompts of pictures and text, and how they become input embeddings of the language model."""
+"""Prompts of images and text, and how they become input embeddings of the language model."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gill.packing import VISUAL, prompt_layout
 
 @dataclass(frozen=True)
 class ImgTokens:
-    """In a prompt: the r [IMG] tokens, where an earlier answer showed a picture."""
+    """In a prompt: the r [IMG] tokens, where an earlier answer showed an image."""
 
 
 Item = str | Image.Image | Tensor | ImgTokens
-"""Text, a picture, a picture's pooled vision feature ``(vision_dim,)``, or [IMG] tokens."""
+"""Text, an image, an image's pooled vision feature ``(vision_dim,)``, or [IMG] tokens."""
 
 Prompt = Sequence[Item] | Item
 """Items in reading order; one that is alone stands for itself."""
@@ -33,11 +33,11 @@ class PromptError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """A piece that is never cut apart: a token of text, a picture, or r [IMG] tokens.
+    """A piece that is never cut apart: a token of text, an image, or r [IMG] tokens.
 
     Attributes:
         ids: of both vocabularies; ``VISUAL`` for each visual token.
-        feature: ``(vision_dim,)`` of a picture.
+        feature: ``(vision_dim,)`` of an image.
     """
 
     ids: list[int]
@@ -48,14 +48,14 @@ class PromptReader:
     """Turns prompts into sequences of the language model.
 
     Args:
-        vision: encodes pictures; not needed where prompts hold features only.
+        vision: encodes images; not needed where prompts hold features only.
     """
 
     def __init__(self, model: GillModel, vision: VisionEncoder | None = None) -> None:
         self.model, self.vision = model, vision
 
     def read(self, prompts: Sequence[Prompt]) -> list[list[Unit]]:
-        """The units of prompts; all their pictures go through the vision encoder together.
+        """The units of prompts; all their images go through the vision encoder together.
 
         Raises:
             PromptError: there is no prompt, or an item is blank, misshapen or of another type.
@@ -88,7 +88,7 @@ class PromptReader:
             return [Unit(list(range(first, first + spec.num_img_tokens)))]
         if not isinstance(item, Tensor):
             raise PromptError(
-                f"{where} is a {type(item).__name__}; give text, a PIL picture, a vision feature "
+                f"{where} is a {type(item).__name__}; give text, a PIL image, a vision feature "
                 "or ImgTokens()"
             )
         if item.shape != (spec.vision_dim,):
@@ -101,7 +101,7 @@ class PromptReader:
     @torch.no_grad()
     def _features(self, images: Sequence[Image.Image], batch_size: int = 64) -> list[Tensor]:
         if images and self.vision is None:
-            raise PromptError("there is no vision encoder to read pictures; give their features")
+            raise PromptError("there is no vision encoder to read images; give their features")
         features: list[Tensor] = []
         for start in range(0, len(images), batch_size):
             part = [image.convert("RGB") for image in images[start : start + batch_size]]
@@ -114,7 +114,7 @@ class PromptReader:
     ) -> list[Unit]:
         """Put BOS where training had it, and see that the sequence is short enough.
 
-        BOS comes before the first text, after pictures that lead; a prompt of pictures alone ends
+        BOS comes before the first text, after images that lead; a prompt of images alone ends
         with it, since captions were learnt after it.
 
         Args:
@@ -127,7 +127,7 @@ class PromptReader:
             PromptError: the prompt is empty or too long.
         """
         if not units:
-            raise PromptError(f"prompt {number} is empty; give at least one picture or text")
+            raise PromptError(f"prompt {number} is empty; give at least one image or text")
         language = self.model.language
         bos = (
             [Unit([language.bos_id])]

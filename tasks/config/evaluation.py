@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
 
-import hashlib
-from pathlib import Path
-from typing import Any, Literal, Self
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from data.artifacts import sha256_of
-from tasks.config.base import Frozen, contents
+from pydantic import Field
+
+from tasks.config.base import Config, contents
 
 
-class JudgesConfig(Frozen):
-    """Networks that judge pictures beside the scorer; a path, or ``owner/repository/file``."""
+class MetricNetworksConfig(Config):
+    """Networks that compare images beside the scorer; a path, or ``owner/repository/file``."""
 
     fid: str = contents()  # the Inception of 2015
     lpips: str = contents()  # torchvision's AlexNet
@@ -23,8 +21,8 @@ class JudgesConfig(Frozen):
 Suite = Literal["captioning", "retrieval", "generation", "decisions", "study", "vist", "visdial"]
 
 
-class ContextsConfig(Frozen):
-    """Pictures made from a story or a dialogue: the suites study, vist and visdial."""
+class ContextsConfig(Config):
+    """Images made from a story or a dialogue: the suites study, vist and visdial."""
 
     # The frozen generator alone reads the text of a context with its own encoder: in a story of
     # one caption the last one, otherwise all of them joined.
@@ -44,17 +42,17 @@ class ContextsConfig(Frozen):
     visdial_images: str = contents()
 
 
-class EvaluateConfig(Frozen):
-    """What is measured on the test split, and the budget of pictures."""
+class EvaluateConfig(Config):
+    """What is measured on the test split, and the budget of images."""
 
     suites: tuple[Suite, ...] = ("captioning", "retrieval", "generation", "decisions")
-    judges: JudgesConfig = JudgesConfig()
+    metric_networks: MetricNetworksConfig = MetricNetworksConfig()
     contexts: ContextsConfig = ContextsConfig()
-    picture_seeds: int = Field(1, ge=1)
+    image_seeds: int = Field(1, ge=1)
     retrieval_candidates: int = 500
     captions: int = 500
     max_new_tokens: int = 24
-    pictures: int = 256
-    decision_prompts: int = 256  # of these, with as many pictures each as the decision has votes
+    images: int = 256
+    decision_prompts: int = 256  # of these, with as many images each as the decision has votes
     gallery: int = 48
     seed: int = 1000

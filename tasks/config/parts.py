@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Literal
 
-import hashlib
-from pathlib import Path
-from typing import Any, Literal, Self
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from data.artifacts import sha256_of
-from tasks.config.base import Precision, Frozen, neutral
+from pydantic import Field
+
+from tasks.config.base import Config, Precision, unfingerprinted
 
 
-class RuntimeConfig(Frozen):
+class RuntimeConfig(Config):
     """Where and how stages run. Nothing here bears on results."""
 
     device: str = "auto"  # or cpu, cuda:1, ...; stages that go by shard use all of cuda:0,cuda:1
     threads: int = 0  # 0 leaves PyTorch's choice
-    ranks: int = Field(1, ge=1)  # processes that train together; one for each GPU
+    workers: int = Field(1, ge=1)  # processes that train together; one for each GPU
     # A stage that computes has a process of its own: its memory goes back to the system, and the
     # threads of the flow do not slow it down (docs/experiments.md, Idle threads).
     own_process: bool = True
     minimum_free_bytes: int = 1 << 30
 
 
-class PartConfig(Frozen):
+class PartConfig(Config):
     """A frozen part by its name."""
 
     name: str
@@ -34,7 +32,7 @@ class LanguageConfig(PartConfig):
 
     precision: Precision = "bfloat16"
     quantization: Literal["none", "8bit", "4bit"] = "none"  # of the layers' weights
-    checkpoint_activations: bool = neutral(False)  # less memory for a third more time
+    checkpoint_activations: bool = unfingerprinted(False)  # less memory for a third more time
 
 
 class VisionConfig(PartConfig):
@@ -49,10 +47,10 @@ class GeneratorConfig(PartConfig):
     steps: int = Field(50, ge=1)
     guidance_scale: float = 7.5
     precision: Precision = "float32"  # while sampling
-    batch_size: int = neutral(64, ge=1)
+    batch_size: int = unfingerprinted(64, ge=1)
 
 
-class PartsConfig(Frozen):
+class PartsConfig(Config):
     """The three frozen parts."""
 
     language: LanguageConfig
@@ -61,5 +59,5 @@ class PartsConfig(Frozen):
 
     @property
     def text_encoder(self) -> PartConfig:
-        """The generator's, which gives the mapper's targets; the sampler has no bearing on it."""
+        """The generator's, which gives the mapper's targets; the sampler does not bear on it."""
         return PartConfig(name=self.generator.name)

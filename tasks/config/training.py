@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-
-import hashlib
-from pathlib import Path
 from typing import Any, Literal, Self
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from data.artifacts import sha256_of
-from tasks.config.base import Precision, Frozen, neutral, contents
+
+from pydantic import Field, model_validator
+
+from tasks.config.base import Config, Precision, contents, unfingerprinted
 
 
-class TrainingConfig(Frozen):
+class TrainingConfig(Config):
     """What every training stage has. The defaults are the reference run's (facts.md)."""
 
     steps: int = Field(20_000, ge=1)
@@ -30,22 +28,24 @@ class TrainingConfig(Frozen):
     # End with the weights of the best validation instead of the last step's.
     keep_best: bool = False
     early_stopping: int = Field(0, ge=0)  # after so many validations without a best; 0: never
-    log_every: int = neutral(20, ge=1)
-    validate_every: int = neutral(200, ge=1)
-    checkpoint_every: int = neutral(200, ge=1)
-    checkpoint_minutes: float = neutral(20.0, gt=0)
-    keep_checkpoints: int = neutral(2, ge=1)
+    log_every: int = unfingerprinted(20, ge=1)
+    validate_every: int = unfingerprinted(200, ge=1)
+    checkpoint_every: int = unfingerprinted(200, ge=1)
+    checkpoint_minutes: float = unfingerprinted(20.0, gt=0)
+    keep_checkpoints: int = unfingerprinted(2, ge=1)
 
-    def bearing(self) -> dict[str, Any]:
+    def fingerprint_fields(self) -> dict[str, Any]:
         """The fields that bear on the result: with a choice by validation, how it is done too."""
         own = self.model_dump(include={"validate_every", "validation_pairs"})
-        return super().bearing() | (own if self.keep_best or self.early_stopping else {})
+        return super().fingerprint_fields() | (own if self.keep_best or self.early_stopping else {})
 
 
 class PairsTrainingConfig(TrainingConfig):
     """A training stage that is validated on image-caption pairs."""
 
-    validation_pairs: int = neutral(0, ge=0)  # that a validation looks at; 0: the whole split
+    validation_pairs: int = unfingerprinted(
+        0, ge=0
+    )  # that a validation looks at; 0: the whole split
 
 
 class AdaptersConfig(PairsTrainingConfig):
@@ -55,9 +55,9 @@ class AdaptersConfig(PairsTrainingConfig):
     num_visual_tokens: int = Field(4, ge=1)
     retrieval_dim: int = Field(256, ge=1)
     max_tokens: int = Field(32, ge=2)  # [IMG] tokens included
-    # Text that the visual tokens start as, with {} for one that starts as the words of the picture;
+    # Text that the visual tokens start as, with {} for one that starts as the words of the image;
     # empty for the reference's random start.
-    start_prompt: str = ""
+    initial_prompt: str = ""
     # Of W_cap, as a factor of the learning rate: from a start as text it wants smaller steps.
     captioning_rate: float = Field(1.0, gt=0)
     packing_probability: float = Field(0.5, ge=0, le=1)
@@ -71,7 +71,7 @@ class AdaptersConfig(PairsTrainingConfig):
     refine_learning_rate: float = Field(1e-3, gt=0)
     refine_weight_decay: float = Field(0.1, ge=0)
     refine_noise: float = Field(0.5, ge=0)  # on both inputs, relative to their deviation
-    state_batch_size: int = neutral(64, ge=1)
+    state_batch_size: int = unfingerprinted(64, ge=1)
 
     @model_validator(mode="after")
     def _room_for_the_caption(self) -> Self:
@@ -84,7 +84,7 @@ class AdaptersConfig(PairsTrainingConfig):
 
 
 class MapperConfig(PairsTrainingConfig):
-    """GILLMapper and the rivals that are trained beside it for comparison."""
+    """GILLMapper and the baselines that are trained beside it for comparison."""
 
     kind: Literal["gill", "linear", "mlp", "encoder"] = "gill"
     hidden_dim: int = 512
@@ -132,8 +132,8 @@ class DecisionConfig(TrainingConfig):
     validation_prompts: int = Field(600, ge=1)
     votes: int = Field(5, ge=1)
     margin: float = Field(0.02, ge=0)
-    # Judge each prompt against the usual gap between generated and retrieved pictures. Without it a
-    # scorer that likes real pictures better than this generator's votes "retrieve" for nearly all.
+    # Judge each prompt against the usual gap between generated and retrieved images. Without it a
+    # scorer that likes real images better than this generator's votes "retrieve" for nearly all.
     balance: bool = False
     # A TSV with votes of people (docs/evaluation.md). Its prompts then take the place of ``split``:
     # ``train_prompts`` of those with a confident label train, the rest validates.

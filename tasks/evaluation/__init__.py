@@ -1,1 +1,1 @@
-"""TODO."""
+"""Suites, baselines, metric networks, decision labels, report and sweeps."""

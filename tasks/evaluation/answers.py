@@ -1,4 +1,4 @@
-"""What GILL answers to captions, from stored [IMG] states: retrieved and generated pictures."""
+"""What GILL answers to captions, from stored [IMG] states: retrieved and generated images."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from data.artifacts import Artifact
 from data.shards import from_bytes, read_table, shard_names
 from gill.backbones.image_generator import ImageGenerator
 from gill.backbones.vision import VisionEncoder
+from gill.inference.index import Index
 from gill.mapper import Mapper, MapperKind
 from gill.retrieval import RetrievalMaps
-from gill.inference.index import Index
+from tasks.config.parts import GeneratorConfig
+from tasks.parts.devices import device_of
+from tasks.parts.loading import load_generator, load_vision
+from tasks.runner.context import StageContext
 from tasks.stages import index as index_stage
 from tasks.stages import mapper as mapper_stage
 from tasks.stages.clip_features import FEATURES
-from tasks.config.parts import GeneratorConfig
-from tasks.runner.context import StageContext
 from tasks.stages.download import IMAGES
-from tasks.parts.devices import device_of
-from tasks.parts.loading import load_generator, load_vision
 
-SHOWN = 256  # edge of a picture that is kept to be looked at, in pixels
+SHOWN = 256  # edge of an image that is kept to be looked at, in pixels
 
 
 @dataclass
 class Answers:
-    """The frozen scorer and generator with the trained maps, for the stages that judge pictures."""
+    """The frozen scorer and generator with the trained maps, for stages that score images."""
 
     context: StageContext
     vision: VisionEncoder
@@ -78,35 +78,35 @@ class Answers:
     def sample(
         self, conditioning: Tensor, seeds: Sequence[int], guidance_scale: float | None = None
     ) -> Tensor:
-        """Pictures ``(n, 3, size, size)`` with the recipe's sampler settings."""
+        """Images ``(n, 3, size, size)`` with the recipe's sampler settings."""
         scale = self.settings.guidance_scale if guidance_scale is None else guidance_scale
         return self.generator.generate(
             conditioning, seeds, scale, self.settings.steps, self.settings.batch_size
         )
 
-    def see(self, pictures: Tensor, batch_size: int = 64) -> tuple[Tensor, Tensor]:
-        """Pooled features and unit vectors of pictures in [0, 1]."""
+    def encode_images(self, images: Tensor, batch_size: int = 64) -> tuple[Tensor, Tensor]:
+        """Pooled features and unit vectors of images in [0, 1]."""
         pooled = torch.cat(
             [
                 self.vision.pooled(self.vision.prepare_tensor(part)).float().cpu()
-                for part in pictures.split(batch_size)
+                for part in images.split(batch_size)
             ]
         )
         return pooled, self.vision.project(pooled).cpu()
 
     def retrieve(self, states: Tensor, own: Sequence[str | None]) -> tuple[list[str], Tensor]:
-        """Key and score of the best picture for each prompt, its own picture left out."""
+        """Key and score of the best image for each prompt, its own image left out."""
         without = [() if key is None else (key,) for key in own]
         found = self.index.nearest(self.maps.embed_text(states), 1, without)
         if not all(found):
             raise ValueError(
-                "the index holds no picture but a prompt's own; add splits to index.splits"
+                "the index holds no image but a prompt's own; add splits to index.splits"
             )
         return [best.key for (best,) in found], torch.tensor([best.score for (best,) in found])
 
 
 def pooled_features(artifact: Artifact, keys: Collection[str]) -> dict[str, Tensor]:
-    """Stored pooled features of some pictures, by key."""
+    """Stored pooled features of some images, by key."""
     wanted, found = set(keys), {}
     folder: Path = artifact.file(FEATURES)
     for name in shard_names(folder):
@@ -118,10 +118,10 @@ def pooled_features(artifact: Artifact, keys: Collection[str]) -> dict[str, Tens
     return found
 
 
-def stored_pictures(
+def stored_images(
     artifact: Artifact, keys: Collection[str], split: str | None = None
 ) -> dict[str, Image.Image]:
-    """Pictures of the image shards of one split or of all, by key."""
+    """Images of the image shards of one split or of all, by key."""
     wanted, found = set(keys), {}
     folder: Path = artifact.file(IMAGES)
     for name in shard_names(folder, split):
@@ -134,20 +134,20 @@ def stored_pictures(
     return found
 
 
-def webp(picture: Image.Image, edge: int) -> bytes:
-    """A picture as a small file of at most ``edge`` pixels, to keep beside a result."""
-    small, buffer = picture.copy(), io.BytesIO()
+def webp(image: Image.Image, edge: int) -> bytes:
+    """An image as a small file of at most ``edge`` pixels, to keep beside a result."""
+    small, buffer = image.copy(), io.BytesIO()
     small.thumbnail((edge, edge))
     small.save(buffer, "WEBP", quality=90)
     return buffer.getvalue()
 
 
 def opened(data: bytes) -> Image.Image:
-    """The picture of a file's bytes."""
+    """The image of a file's bytes."""
     return Image.open(io.BytesIO(data))
 
 
-def as_image(picture: Tensor) -> Image.Image:
-    """A picture ``(3, h, w)`` in [0, 1] as a PIL image."""
-    pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+def as_image(image: Tensor) -> Image.Image:
+    """An image ``(3, h, w)`` in [0, 1] as a PIL image."""
+    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     return Image.fromarray(np.ascontiguousarray(pixels))

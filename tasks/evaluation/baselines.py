@@ -12,14 +12,14 @@ from torch import Tensor
 
 from data.benchmarks.contexts import Case, Piece
 from gill.backbones.image_generator import TextToImage
-from tasks.evaluation.answers import Answers, as_image, stored_pictures
+from tasks.evaluation.answers import Answers, as_image, stored_images
 from tasks.parts.devices import device_of
 
-Draw = Callable[[Sequence[int]], list[Image.Image]]
+Sample = Callable[[Sequence[int]], list[Image.Image]]
 
 
-class Contestant(Protocol):
-    """A model that answers contexts with pictures."""
+class EvaluatedModel(Protocol):
+    """A model that answers contexts with images."""
 
     @property
     def name(self) -> str:
@@ -27,17 +27,17 @@ class Contestant(Protocol):
 
     @property
     def seeded(self) -> bool:
-        """Whether another seed gives other pictures."""
+        """Whether another seed gives other images."""
 
     @property
     def blind(self) -> bool:
-        """Whether every context gives the same pictures, so that one is enough."""
+        """Whether every context gives the same images, so that one is enough."""
 
     def reads(self, pieces: Sequence[Piece]) -> bool:
         """Whether it can take everything in such a context."""
 
-    def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Draw:
-        """Read one context of each case; the result draws a picture for each with given seeds.
+    def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Sample:
+        """Read one context of each case; the result draws an image for each with given seeds.
 
         Args:
             states: GILL's [IMG] states ``(cases, r, llm_dim)`` after these contexts.
@@ -50,7 +50,7 @@ def text_of(pieces: Sequence[Piece]) -> str:
 
 
 def only_text(pieces: Sequence[Piece]) -> bool:
-    """Whether a context holds no picture."""
+    """Whether a context holds no image."""
     return all(isinstance(piece, str) for piece in pieces)
 
 
@@ -64,11 +64,11 @@ class Gill:
     blind: bool = False
 
     def reads(self, pieces: Sequence[Piece]) -> bool:
-        """See ``Contestant``."""
+        """See ``EvaluatedModel``."""
         return True
 
-    def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Draw:
-        """See ``Contestant``."""
+    def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Sample:
+        """See ``EvaluatedModel``."""
         conditioning = self.answers.conditioning(self.answers.mapper(), states)
         return lambda seeds: [as_image(p) for p in self.answers.sample(conditioning, seeds)]
 
@@ -83,11 +83,11 @@ class GeneratorAlone:
     blind: bool = False
 
     def reads(self, pieces: Sequence[Piece]) -> bool:
-        """See ``Contestant``."""
+        """See ``EvaluatedModel``."""
         return only_text(pieces)
 
-    def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Draw:
-        """See ``Contestant``."""
+    def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Sample:
+        """See ``EvaluatedModel``."""
         texts = [text_of(case.contexts[context]) for case in cases]
         generator = self.answers.generator
         cut = sum(count > generator.num_tokens for count in generator.count_tokens(texts))
@@ -108,11 +108,11 @@ class Pipeline:
     blind: bool = False
 
     def reads(self, pieces: Sequence[Piece]) -> bool:
-        """See ``Contestant``."""
+        """See ``EvaluatedModel``."""
         return only_text(pieces)
 
-    def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Draw:
-        """See ``Contestant``."""
+    def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Sample:
+        """See ``EvaluatedModel``."""
         texts, settings = [text_of(c.contexts[context]) for c in cases], self.answers.settings
         return lambda seeds: self.pipeline.generate(
             texts, seeds, settings.guidance_scale, settings.steps
@@ -121,7 +121,7 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class RetrievalAlone:
-    """The best picture of the index."""
+    """The best image of the index."""
 
     answers: Answers
     name: str = "retrieval"
@@ -129,38 +129,38 @@ class RetrievalAlone:
     blind: bool = False
 
     def reads(self, pieces: Sequence[Piece]) -> bool:
-        """See ``Contestant``."""
+        """See ``EvaluatedModel``."""
         return True
 
-    def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Draw:
-        """See ``Contestant``."""
+    def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Sample:
+        """See ``EvaluatedModel``."""
         keys, _ = self.answers.retrieve(states, [case.key for case in cases])
-        stored = stored_pictures(self.answers.context.inputs["download"], keys)
+        stored = stored_images(self.answers.context.inputs["download"], keys)
         return lambda seeds: [stored[key] for key in keys]
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The true picture: what every measure says at its best."""
+    """The true image: what every measure says at its best."""
 
     name: str = "truth"
     seeded: bool = False
     blind: bool = True
 
     def reads(self, pieces: Sequence[Piece]) -> bool:
-        """See ``Contestant``."""
+        """See ``EvaluatedModel``."""
         return True
 
-    def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Draw:
-        """See ``Contestant``."""
+    def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Sample:
+        """See ``EvaluatedModel``."""
         return lambda seeds: [case.target.open() for case in cases]
 
 
-def contestants(
+def evaluated_models(
     answers: Answers, models: Sequence[str], pipelines: Sequence[str]
-) -> list[Contestant]:
+) -> list[EvaluatedModel]:
     """The models that a recipe names."""
-    known: dict[str, Contestant] = {
+    known: dict[str, EvaluatedModel] = {
         "gill": Gill(answers),
         "generator": GeneratorAlone(answers),
         "retrieval": RetrievalAlone(answers),

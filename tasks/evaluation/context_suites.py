@@ -1,4 +1,4 @@
-"""The suites of evaluation in which a picture is made from a story or a dialogue."""
+"""The suites of evaluation in which an image is made from a story or a dialogue."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from torch import Tensor
 
 from data.artifacts import write_json
 from data.benchmarks.contexts import Cases, ContextError
-from data.shards import ShardError, read_table, shard_names, write_shard
 from data.benchmarks.synthetic_contexts import Described, described, dialogues, stories
 from data.benchmarks.visdial import read_visdial
 from data.benchmarks.vist import read_vist
+from data.shards import ShardError, read_table, shard_names, write_shard
 from gill.evaluation.images import paired_similarity
-from gill.model import GillModel
 from gill.inference.prompts import ImgTokens, Prompt, PromptReader
-from tasks.stages import adapters as adapters_stage
-from tasks.evaluation.answers import SHOWN, Answers, webp
+from gill.model import GillModel
 from tasks.config.evaluation import ContextsConfig, EvaluateConfig
-from tasks.evaluation.baselines import Contestant, contestants, slug
-from tasks.runner.context import StageContext
-from tasks.stages.download import IMAGES
+from tasks.evaluation.answers import SHOWN, Answers, webp
+from tasks.evaluation.baselines import EvaluatedModel, evaluated_models, slug
+from tasks.evaluation.metric_networks import MetricNetworks, as_pixels
 from tasks.parts.loading import load_language, load_vision
+from tasks.runner.context import StageContext
+from tasks.stages import adapters as adapters_stage
+from tasks.stages.download import IMAGES
 from tasks.tracking.memory import release_memory
-from tasks.evaluation.metric_networks import Judges, as_pixels
 
 FOLDER = "contexts"
 SIMILARITY = "image_similarity"
@@ -43,7 +43,7 @@ class Row:
 
     Attributes:
         values: for each measure ``(seeds, cases)``. keys: the cases. texts: their contexts' words.
-        pictures: of the first seed, as small files.
+        images: of the first seed, as small files.
     """
 
     suite: str
@@ -52,7 +52,7 @@ class Row:
     keys: list[str]
     texts: list[str]
     values: dict[str, Tensor]
-    pictures: list[bytes]
+    images: list[bytes]
 
     def mean(self, measure: str) -> float:
         """Mean over cases and seeds."""
@@ -74,9 +74,9 @@ def suites(context: StageContext) -> dict[str, Cases]:
     chosen = config.contexts
     found: dict[str, Cases] = {}
     if "study" in config.suites:
-        pictures, skipped = study_pictures(context)
-        for name, make in (("study_story", stories), ("study_dialogue", dialogues)):
-            made = make(pictures, chosen.cases)
+        images, skipped = described_images(context)
+        for name, make in (("synthetic_story", stories), ("synthetic_dialogue", dialogues)):
+            made = make(images, chosen.cases)
             found[name] = Cases(made.cases, dict(Counter(made.skipped) + skipped))
     if "vist" in config.suites:
         paths = _given(chosen, "vist_stories", "vist_images")
@@ -102,8 +102,8 @@ def _given(config: ContextsConfig, *names: str) -> tuple[Path, Path]:
     return Path(paths[0]), Path(paths[1])
 
 
-def study_pictures(context: StageContext) -> tuple[list[Described], Counter[str]]:
-    """The pictures of the test split with the attributes in their captions."""
+def described_images(context: StageContext) -> tuple[list[Described], Counter[str]]:
+    """The images of the test split with the attributes in their captions."""
     folder = context.inputs["download"].file(IMAGES)
     found: list[Described] = []
     skipped: Counter[str] = Counter()
@@ -156,8 +156,8 @@ def score_contexts(context: StageContext) -> list[Row]:
     states = context_states(context, found)
     release_memory()
     answers = Answers.load(context)
-    judges = Judges.load(config.judges, answers.vision, context.runtime)
-    models = contestants(answers, config.contexts.models, config.contexts.pipelines)
+    metric_networks = MetricNetworks.load(config.metric_networks, answers.vision, context.runtime)
+    models = evaluated_models(answers, config.contexts.models, config.contexts.pipelines)
     rows = []
     for suite, made in found.items():
         true = _true(answers, made)
@@ -170,8 +170,16 @@ def score_contexts(context: StageContext) -> list[Row]:
             ]
         ]
         for done, (model, name) in enumerate(work, 1):
-            paths = _draw_and_score(
-                context, answers, judges, model, suite, name, made, states[suite, name], true
+            paths = _sample_and_score(
+                context,
+                answers,
+                metric_networks,
+                model,
+                suite,
+                name,
+                made,
+                states[suite, name],
+                true,
             )
             row = _read(suite, model.name, name, made, paths)
             if row.keys != [case.key for case in made.cases]:
@@ -193,37 +201,37 @@ def score_contexts(context: StageContext) -> list[Row]:
 
 
 @dataclass(frozen=True)
-class TruePictures:
-    """The true pictures of a suite: pixels ``(n, 3, s, s)`` and the scorer's unit vectors."""
+class TrueImages:
+    """The true images of a suite: pixels ``(n, 3, s, s)`` and the scorer's unit vectors."""
 
     pixels: Tensor
     seen: Tensor
 
 
-def _true(answers: Answers, made: Cases) -> TruePictures:
-    pictures = [case.target.open() for case in made.cases]
-    return TruePictures(as_pixels(pictures, answers.generator.image_size), _seen(answers, pictures))
+def _true(answers: Answers, made: Cases) -> TrueImages:
+    images = [case.target.open() for case in made.cases]
+    return TrueImages(as_pixels(images, answers.generator.image_size), _seen(answers, images))
 
 
-def _seen(answers: Answers, pictures: Sequence[Image.Image]) -> Tensor:
-    eye = answers.vision
+def _seen(answers: Answers, images: Sequence[Image.Image]) -> Tensor:
+    scorer = answers.vision
     parts = [
-        eye.project(eye.pooled(eye.prepare(pictures[start : start + 64]))).cpu()
-        for start in range(0, len(pictures), 64)
+        scorer.project(scorer.pooled(scorer.prepare(images[start : start + 64]))).cpu()
+        for start in range(0, len(images), 64)
     ]
     return torch.cat(parts)
 
 
-def _draw_and_score(
+def _sample_and_score(
     context: StageContext,
     answers: Answers,
-    judges: Judges,
-    model: Contestant,
+    metric_networks: MetricNetworks,
+    model: EvaluatedModel,
     suite: str,
     name: str,
     made: Cases,
     states: Tensor,
-    true: TruePictures,
+    true: TrueImages,
 ) -> list[Path]:
     config: EvaluateConfig = context.config
     seeds = range(config.contexts.seeds if model.seeded else 1)
@@ -231,20 +239,20 @@ def _draw_and_score(
     paths = [context.out / FOLDER / f"{stem}-{seed:05d}.parquet" for seed in seeds]
     if all(path.exists() for path in paths):
         return paths
-    draw = model.prepare(made.cases, name, states)
+    sample = model.prepare(made.cases, name, states)
     for seed, path in zip(seeds, paths, strict=True):
         if path.exists():
             continue
         # The same seed for a case in every context and model, so that differences are paired.
         first = (config.seed + seed) * 100_003
-        pictures = draw([first + i for i in range(len(made.cases))])
-        values = {SIMILARITY: paired_similarity(_seen(answers, pictures), true.seen)}
-        values |= judges.pairs(as_pixels(pictures, true.pixels.shape[-1]), true.pixels)
+        images = sample([first + i for i in range(len(made.cases))])
+        values = {SIMILARITY: paired_similarity(_seen(answers, images), true.seen)}
+        values |= metric_networks.pairs(as_pixels(images, true.pixels.shape[-1]), true.pixels)
         table = {
             "key": [case.key for case in made.cases],
             **{measure: v.numpy().astype(np.float32) for measure, v in values.items()},
-            "picture": pa.array([webp(p, SHOWN) for p in pictures] if seed == 0 else
-                                [None] * len(pictures), pa.binary()),
+            "image": pa.array([webp(p, SHOWN) for p in images] if seed == 0 else
+                                [None] * len(images), pa.binary()),
         }  # fmt: skip
         write_shard(path, pa.table(table))
     return paths
@@ -252,12 +260,12 @@ def _draw_and_score(
 
 def _read(suite: str, model: str, name: str, made: Cases, paths: Sequence[Path]) -> Row:
     tables = [read_table(path) for path in paths]
-    measures = [n for n in tables[0].column_names if n not in {"key", "picture"}]
+    measures = [n for n in tables[0].column_names if n not in {"key", "image"}]
     values = {m: torch.tensor(np.stack([t.column(m).to_numpy() for t in tables])) for m in measures}
-    keys, pictures = (tables[0].column(n).to_pylist() for n in ("key", "picture"))
+    keys, images = (tables[0].column(n).to_pylist() for n in ("key", "image"))
     pieces = [case.contexts[name] for case in made.cases]
     texts = [" / ".join(p for p in given if isinstance(p, str)) for given in pieces]
-    return Row(suite, model, name, keys, texts, values, pictures)
+    return Row(suite, model, name, keys, texts, values, images)
 
 
 def context_metrics(rows: Sequence[Row]) -> dict[str, float]:

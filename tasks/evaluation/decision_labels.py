@@ -11,33 +11,41 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from data.shards import AlignedShards, Columns
 from data.benchmarks.partiprompts import read_votes
+from data.shards import AlignedShards, Columns
 from gill.decision import CHOICES, Vote, confident_label, votes_from_scores
 from gill.model import GillModel
+from tasks.config.training import DecisionConfig
+from tasks.evaluation.answers import (
+    SHOWN,
+    Answers,
+    as_image,
+    opened,
+    pooled_features,
+    stored_images,
+    webp,
+)
+from tasks.parts.loading import load_language
+from tasks.runner.context import StageContext
+from tasks.runner.shard_map import Parts
 from tasks.stages import adapters as adapters_stage
 from tasks.stages import index as index_stage
 from tasks.stages.adapters import STATES
-from tasks.evaluation.answers import SHOWN, Answers, as_image, opened, pooled_features, stored_pictures, webp
-from tasks.config.training import DecisionConfig
-from tasks.runner.context import StageContext
 from tasks.stages.download import IMAGES
-from tasks.parts.loading import load_language
-from tasks.runner.shard_map import Parts
 
 SCORES = "scores"
 _CHUNK = 64
-_SHOWN = 24  # prompts whose first picture is kept
+_SHOWN = 24  # prompts whose first image is kept
 
 
 @dataclass(frozen=True)
-class Ballots:
+class DecisionLabels:
     """Prompts with their votes.
 
     Attributes:
         states: [IMG] states ``(n, r, llm_dim)``. nearest: best retrieval score ``(n,)``.
         training: so many prompts, from the first on, are for training.
-        usual_gap: what was added to the retrieved pictures' scores before they were compared.
+        usual_gap: what was added to the retrieved images' scores before they were compared.
         dropped: rows of a file that are left out, by reason.
     """
 
@@ -50,15 +58,15 @@ class Ballots:
     dropped: dict[str, int]
 
 
-def cast_ballots(context: StageContext) -> Ballots:
+def make_decision_labels(context: StageContext) -> DecisionLabels:
     """Read the file of votes that a recipe names, or let the scorer vote."""
     config: DecisionConfig = context.config
     if config.votes_file:
-        return people_vote(context, Path(config.votes_file))
+        return annotators_vote(context, Path(config.votes_file))
     return scorer_votes(context)
 
 
-def people_vote(context: StageContext, path: Path) -> Ballots:
+def annotators_vote(context: StageContext, path: Path) -> DecisionLabels:
     """Votes of a file.
 
     Prompts with a confident label come first, in a seeded order: such files are sorted by category.
@@ -90,7 +98,7 @@ def people_vote(context: StageContext, path: Path) -> Ballots:
         },
     )
     training = min(config.train_prompts, max(0, sum(labelled) - 1))
-    return Ballots(prompts, states, nearest, votes, training, 0.0, found.dropped())
+    return DecisionLabels(prompts, states, nearest, votes, training, 0.0, found.dropped())
 
 
 def _states_of(context: StageContext, prompts: list[str]) -> Tensor:
@@ -99,11 +107,11 @@ def _states_of(context: StageContext, prompts: list[str]) -> Tensor:
     return model.all_img_states(model.tokenize(prompts), _CHUNK)
 
 
-def scorer_votes(context: StageContext) -> Ballots:
+def scorer_votes(context: StageContext) -> DecisionLabels:
     """Votes of the scorer: a vote for each seed of the generator.
 
     The prompts come from a split that neither the adapters nor the mapper were trained on, so that
-    their generated and retrieved pictures are as good as those of any new prompt.
+    their generated and retrieved images are as good as those of any new prompt.
     """
     config: DecisionConfig = context.config
     states_folder = context.inputs["adapters"].file(STATES)
@@ -117,7 +125,7 @@ def scorer_votes(context: StageContext) -> Ballots:
     usual_gap = median_gap(scored[:training]) if config.balance else 0.0
     votes = [votes_of(row, usual_gap, config.margin) for row in scored]
     _gallery(context, scored, votes)
-    return Ballots(
+    return DecisionLabels(
         prompts=[row["caption"] for row in scored],
         states=answers.states(rows),
         nearest=torch.tensor([row["nearest"] for row in scored]),
@@ -131,9 +139,9 @@ def scorer_votes(context: StageContext) -> Ballots:
 def score_prompts(
     context: StageContext, answers: Answers, prompts: Columns, votes: int, seed: int
 ) -> list[Scored]:
-    """Score the retrieved and the generated pictures of each prompt, one for each vote.
+    """Score the retrieved and the generated images of each prompt, one for each vote.
 
-    What an earlier process scored is kept. The first pictures are kept to be shown.
+    What an earlier process scored is kept. The first images are kept to be shown.
     """
     mapper = answers.mapper()
     count = len(prompts["key"])
@@ -151,8 +159,8 @@ def score_prompts(
             seed,
         )
         shown = [
-            webp(as_image(picture), SHOWN) if part.start + i < _SHOWN else None
-            for i, picture in enumerate(scores.pictures)
+            webp(as_image(image), SHOWN) if part.start + i < _SHOWN else None
+            for i, image in enumerate(scores.images)
         ]
         return pa.table(
             {
@@ -162,7 +170,7 @@ def score_prompts(
                 "retrieved_key": scores.keys,
                 "retrieved_score": scores.retrieved.tolist(),
                 "generated_scores": scores.generated.tolist(),
-                "picture": pa.array(shown, pa.binary()),
+                "image": pa.array(shown, pa.binary()),
             }
         )
 
@@ -177,16 +185,16 @@ class AnswerScores:
     """Scores of the answers to some prompts.
 
     Attributes:
-        keys: the retrieved pictures. nearest: their scores ``(n,)`` in the retrieval space.
+        keys: the retrieved images. nearest: their scores ``(n,)`` in the retrieval space.
         retrieved: their scores ``(n,)`` in the scorer's space. generated: scores ``(n, seeds)``.
-        pictures: ``(n, 3, size, size)`` of the first seed.
+        images: ``(n, 3, size, size)`` of the first seed.
     """
 
     keys: list[str]
     nearest: Tensor
     retrieved: Tensor
     generated: Tensor
-    pictures: Tensor
+    images: Tensor
 
 
 def score_answers(
@@ -198,7 +206,7 @@ def score_answers(
     seeds: int,
     first_seed: int,
 ) -> AnswerScores:
-    """Cosine of each retrieved and generated picture with its caption in the scorer's space."""
+    """Cosine of each retrieved and generated image with its caption in the scorer's space."""
     text = answers.vision.text(captions).cpu()
     found, nearest = answers.retrieve(states, keys)
     stored = pooled_features(answers.context.inputs["clip_features"], found)
@@ -206,16 +214,16 @@ def score_answers(
     retrieved = (answers.vision.project(pooled).cpu() * text).sum(-1)
     columns, first = [], None
     for seed in range(first_seed, first_seed + seeds):
-        pictures = answers.sample(conditioning, [seed * 100_003 + i for i in range(len(text))])
-        first = pictures if first is None else first
-        columns.append((answers.see(pictures)[1] * text).sum(-1))
+        images = answers.sample(conditioning, [seed * 100_003 + i for i in range(len(text))])
+        first = images if first is None else first
+        columns.append((answers.encode_images(images)[1] * text).sum(-1))
     if first is None:
         raise ValueError("at least one seed is needed")
     return AnswerScores(found, nearest, retrieved, torch.stack(columns, dim=1), first)
 
 
 class Scored(TypedDict):
-    """One prompt, the scores of its answers, and a generated picture of the first prompts."""
+    """One prompt, the scores of its answers, and a generated image of the first prompts."""
 
     key: str
     caption: str
@@ -223,11 +231,11 @@ class Scored(TypedDict):
     retrieved_key: str
     retrieved_score: float
     generated_scores: list[float]
-    picture: bytes | None
+    image: bytes | None
 
 
 def median_gap(scored: list[Scored]) -> float:
-    """Median over prompts of (mean score of the generated pictures - score of the retrieved)."""
+    """Median over prompts of (mean score of the generated images - score of the retrieved)."""
     gaps = [float(np.mean(r["generated_scores"])) - r["retrieved_score"] for r in scored]
     return float(np.median(gaps))
 
@@ -245,14 +253,14 @@ def _named(votes: list[Vote]) -> str:
 
 
 def _gallery(context: StageContext, scored: list[Scored], votes: list[list[Vote]]) -> None:
-    rows = [row for row in scored if row["picture"] is not None]
-    found = stored_pictures(context.inputs["download"], [row["retrieved_key"] for row in rows])
+    rows = [row for row in scored if row["image"] is not None]
+    found = stored_images(context.inputs["download"], [row["retrieved_key"] for row in rows])
     context.log.table(
         "votes",
         {
             "prompt": [row["caption"] for row in rows],
             "retrieved": [found[row["retrieved_key"]] for row in rows],
-            "generated": [opened(row["picture"] or b"") for row in rows],
+            "generated": [opened(row["image"] or b"") for row in rows],
             "votes": [" ".join(v) for v in votes[: len(rows)]],
             "label": [_named(v) for v in votes[: len(rows)]],
         },

@@ -1,4 +1,4 @@
-"""Pictures of held-out captions under several conditionings: drawn, judged and kept in parts."""
+"""Images of held-out captions under several conditionings: drawn, judged and kept in parts."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from torch import Tensor
 from data.shards import Columns, lists, matrix
 from gill.evaluation.images import frechet_distance, paired_similarity
 from gill.mapper import Mapper
-from tasks.evaluation.answers import SHOWN, Answers, as_image, stored_pictures, webp
 from tasks.config.evaluation import EvaluateConfig
+from tasks.evaluation.answers import SHOWN, Answers, as_image, stored_images, webp
+from tasks.evaluation.metric_networks import MetricNetworks, as_pixels
 from tasks.runner.context import StageContext
-from tasks.evaluation.metric_networks import Judges, as_pixels
 from tasks.runner.shard_map import PART, Parts
 
-PICTURES = "pictures"
+IMAGES = "images"
 TO_TRUE = "image_image_similarity"
 TO_TEXT = "image_text_similarity"
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a set of pictures is drawn from.
+    """What a set of images is drawn from.
 
     Attributes:
         of: the conditioning ``(rows, num_targets, target_dim)`` of some prompts.
@@ -39,33 +39,33 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class PictureSet:
-    """What is known of the pictures of one conditioning and seed.
+class ImageSet:
+    """What is known of the images of one conditioning and seed.
 
     Attributes:
         values: of each measure ``(n,)``. pooled: the scorer's features ``(n, vision_dim)``.
-        inception: FID's features ``(n, 2048)`` where there is that judge.
-        pictures: as small files; of the recipe's first seed alone.
+        inception: FID's features ``(n, 2048)`` where there is that network.
+        images: as small files; of the recipe's first seed alone.
     """
 
     values: dict[str, Tensor]
     pooled: Tensor
     inception: Tensor | None
-    pictures: list[bytes]
+    images: list[bytes]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out captions with all that their pictures are drawn from and judged by.
+    """Held-out captions with all that their images are drawn from and judged by.
 
     Attributes:
         states: ``(n, r, llm_dim)``. target: ``(n, num_targets, target_dim)``.
-        feature: the scorer's features of the true pictures ``(n, vision_dim)``.
+        feature: the scorer's features of the true images ``(n, vision_dim)``.
     """
 
     context: StageContext
     answers: Answers
-    judges: Judges
+    metric_networks: MetricNetworks
     keys: list[str]
     captions: list[str]
     states: Tensor
@@ -74,14 +74,16 @@ class HeldOut:
 
     @classmethod
     def load(cls, context: StageContext, answers: Answers, rows: Columns) -> HeldOut:
-        """Take as many rows of the test split as the recipe has pictures."""
+        """Take as many rows of the test split as the recipe has images."""
         config: EvaluateConfig = context.config
-        few = {name: values[: config.pictures] for name, values in rows.items()}
+        few = {name: values[: config.images] for name, values in rows.items()}
         target = torch.from_numpy(np.asarray(few["target"], np.float32))
         return cls(
             context=context,
             answers=answers,
-            judges=Judges.load(config.judges, answers.vision, context.runtime),
+            metric_networks=MetricNetworks.load(
+                config.metric_networks, answers.vision, context.runtime
+            ),
             keys=[str(k) for k in few["key"]],
             captions=[str(c) for c in few["caption"]],
             states=answers.states(few),
@@ -106,15 +108,15 @@ class HeldOut:
     def _mapped(self, mapper: Mapper, rows: slice) -> Tensor:
         return self.answers.conditioning(mapper, self.states[rows])
 
-    def draw(self) -> list[dict[str, PictureSet]]:
+    def sample(self) -> list[dict[str, ImageSet]]:
         """The sets by name, for each seed; what an earlier process drew is read.
 
         Every set uses the same seeds, so that differences between sets are paired.
         """
         config: EvaluateConfig = self.context.config
         conditions, count = self.conditions(), len(self.keys)
-        total = count * len(conditions) * config.picture_seeds
-        parts = Parts(self.context, PICTURES, "pictures", total)
+        total = count * len(conditions) * config.image_seeds
+        parts = Parts(self.context, IMAGES, "images", total)
         return [
             {
                 name: _read(
@@ -122,42 +124,42 @@ class HeldOut:
                 )
                 for name, condition in conditions.items()
             }
-            for seed in range(config.seed, config.seed + config.picture_seeds)
+            for seed in range(config.seed, config.seed + config.image_seeds)
         ]
 
     def _part(self, condition: Condition, seed: int, rows: slice) -> pa.Table:
         answers, keys = self.answers, self.keys[rows]
         seeds = [seed * 100_003 + i for i in range(rows.start, rows.stop)]
-        pictures = answers.sample(condition.of(rows), seeds, condition.guidance_scale)
-        pooled, seen = answers.see(pictures)
+        images = answers.sample(condition.of(rows), seeds, condition.guidance_scale)
+        pooled, seen = answers.encode_images(images)
         true = answers.vision.project(self.feature[rows]).cpu()
         text = answers.vision.text(self.captions[rows]).cpu()
         values = {
             TO_TRUE: paired_similarity(seen, true),
             TO_TEXT: paired_similarity(seen, text),
         }
-        if self.judges.pairwise:
-            values |= self.judges.pairs(pictures, self._true_pixels(rows))
+        if self.metric_networks.pairwise:
+            values |= self.metric_networks.pairs(images, self._true_pixels(rows))
         small = seed == self.context.config.seed
         columns = {
             "key": keys,
             "caption": self.captions[rows],
             **{name: value.numpy() for name, value in values.items()},
             "pooled": lists(pooled.numpy(), np.float32),
-            "picture": pa.array(
-                [webp(as_image(p), SHOWN) if small else None for p in pictures], pa.binary()
+            "image": pa.array(
+                [webp(as_image(p), SHOWN) if small else None for p in images], pa.binary()
             ),
         }
-        if self.judges.inception is not None:
-            columns["inception"] = lists(self.judges.inception(pictures).numpy(), np.float32)
+        if self.metric_networks.inception is not None:
+            columns["inception"] = lists(self.metric_networks.inception(images).numpy(), np.float32)
         return pa.table(columns)
 
     def _true_pixels(self, rows: slice) -> Tensor:
         keys = self.keys[rows]
-        stored = stored_pictures(self.context.inputs["download"], keys, "test")
+        stored = stored_images(self.context.inputs["download"], keys, "test")
         return as_pixels([stored[k] for k in keys], self.answers.generator.image_size)
 
-    def scores(self, sets: Mapping[str, PictureSet]) -> dict[str, float]:
+    def scores(self, sets: Mapping[str, ImageSet]) -> dict[str, float]:
         """Measures of each set with standard errors, and GILL's similarity less the others'."""
         scores: dict[str, float] = {}
         for name, found in sets.items():
@@ -170,28 +172,28 @@ class HeldOut:
             if name != "gill":
                 difference = sets["gill"].values[TO_TRUE] - found.values[TO_TRUE]
                 scores |= _mean(f"gill_minus_{name}_image_image", difference)
-        eye = self.answers.vision
-        true, text = eye.project(self.feature).cpu(), eye.text(self.captions).cpu()
+        scorer = self.answers.vision
+        true, text = scorer.project(self.feature).cpu(), scorer.text(self.captions).cpu()
         return scores | _mean("true_image_text_similarity", paired_similarity(true, text))
 
     @cached_property
     def _true_inception(self) -> Tensor:
-        network = self.judges.inception
+        network = self.metric_networks.inception
         if network is None:
             raise ValueError("there is no network to make FID's features")
         starts = range(0, len(self.keys), PART)
         return torch.cat([network(self._true_pixels(slice(s, s + PART))) for s in starts])
 
 
-def _read(table: pa.Table) -> PictureSet:
-    apart = {"key", "caption", "pooled", "inception", "picture"}
+def _read(table: pa.Table) -> ImageSet:
+    apart = {"key", "caption", "pooled", "inception", "image"}
     measures = [name for name in table.column_names if name not in apart]
     has_inception = "inception" in table.column_names
-    return PictureSet(
+    return ImageSet(
         values={name: torch.tensor(table.column(name).to_numpy()) for name in measures},
         pooled=torch.from_numpy(np.array(matrix(table, "pooled"))),
         inception=torch.from_numpy(np.array(matrix(table, "inception"))) if has_inception else None,
-        pictures=[p for p in table.column("picture").to_pylist() if p is not None],
+        images=[p for p in table.column("image").to_pylist() if p is not None],
     )
 
 

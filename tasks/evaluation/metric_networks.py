@@ -1,4 +1,4 @@
-"""What judges pictures: standard networks where a recipe gives weights, the scorer's otherwise."""
+"""Networks that compare images: standard ones where a recipe gives weights, else the scorer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from gill.backbones.metric_networks import Distance, Features, load_inception, load_lpips
 from gill.backbones.vision import VisionEncoder
 from gill.evaluation.images import paired_similarity, perceptual_distance
-from tasks.config.evaluation import JudgesConfig
+from tasks.config.evaluation import MetricNetworksConfig
 from tasks.config.parts import RuntimeConfig, VisionConfig
 from tasks.parts.devices import device_of
 from tasks.parts.loading import load_vision
@@ -22,12 +22,12 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class Judges:
-    """Measures of made pictures against true ones, beside the scorer's own.
+class MetricNetworks:
+    """Measures of made images against true ones, beside the scorer's own.
 
     Attributes:
         stand_in: the scorer, whose layers make the perceptual distance that is not LPIPS, or None.
-        inception: FID's network, which gives features of pictures, where there is one.
+        inception: FID's network, which gives features of images, where there is one.
         lpips, clip: the other standard networks that there are.
     """
 
@@ -37,7 +37,9 @@ class Judges:
     clip: VisionEncoder | None
 
     @classmethod
-    def load(cls, config: JudgesConfig, scorer: VisionEncoder, runtime: RuntimeConfig) -> Judges:
+    def load(
+        cls, config: MetricNetworksConfig, scorer: VisionEncoder, runtime: RuntimeConfig
+    ) -> MetricNetworks:
         """Load what a recipe names.
 
         ``clip`` is open_clip's ``model/pretraining``, ``model//path/of/weights``, or a name with a
@@ -57,16 +59,19 @@ class Judges:
 
     @property
     def pairwise(self) -> bool:
-        """Whether there is one that compares each picture with the true one."""
+        """Whether there is one that compares each image with the true one."""
         return any((self.stand_in, self.lpips, self.clip))
 
     def pairs(self, made: Tensor, true: Tensor) -> dict[str, Tensor]:
-        """A value ``(n,)`` for each picture, of pictures ``(n, 3, s, s)`` in [0, 1]."""
+        """A value ``(n,)`` for each image, of images ``(n, 3, s, s)`` in [0, 1]."""
         found: dict[str, list[Tensor]] = {}
         for a, b in zip(made.split(_BATCH), true.split(_BATCH), strict=True):
-            if (eye := self.stand_in) is not None:
-                maps = eye.stages(eye.prepare_tensor(a)), eye.stages(eye.prepare_tensor(b))
-                name = f"perceptual_{eye.feature_name}_distance"
+            if (scorer := self.stand_in) is not None:
+                maps = (
+                    scorer.stages(scorer.prepare_tensor(a)),
+                    scorer.stages(scorer.prepare_tensor(b)),
+                )
+                name = f"perceptual_{scorer.feature_name}_distance"
                 found.setdefault(name, []).append(perceptual_distance(*maps))
             if self.lpips is not None:
                 found.setdefault("lpips", []).append(self.lpips(a, b))
@@ -76,12 +81,12 @@ class Judges:
         return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def as_pixels(pictures: Sequence[Image.Image], size: int) -> Tensor:
-    """Pictures ``(n, 3, size, size)`` in [0, 1]: the middle square of each, resized."""
+def as_pixels(images: Sequence[Image.Image], size: int) -> Tensor:
+    """Images ``(n, 3, size, size)`` in [0, 1]: the middle square of each, resized."""
     squares = []
-    for picture in pictures:
-        edge = min(picture.size)
-        left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
-        square = picture.convert("RGB").crop((left, top, left + edge, top + edge))
+    for image in images:
+        edge = min(image.size)
+        left, top = (image.width - edge) // 2, (image.height - edge) // 2
+        square = image.convert("RGB").crop((left, top, left + edge, top + edge))
         squares.append(np.asarray(square.resize((size, size), Image.Resampling.BICUBIC)))
     return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255

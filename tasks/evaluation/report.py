@@ -1,4 +1,4 @@
-"""The evaluation's report, as HTML with pictures and as Markdown: the paper's figures and ours."""
+"""The evaluation's report, as HTML with images and as Markdown: the paper's figures and ours."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Cell = str | float | Image.Image | bytes | None
-_EDGE = 96  # of a picture in the report, in pixels
+_EDGE = 96  # of an image in the report, in pixels
 _SHOWN = 12
 
 _STYLE = """
@@ -41,7 +41,7 @@ img { width: 96px; height: 96px; object-fit: contain }
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a head; pictures are shown in HTML and left out in Markdown."""
+    """A table with a head; images are shown in HTML and left out in Markdown."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -60,7 +60,7 @@ class Report:
         self._galleries: list[Block] = []
 
     def contexts(self, rows: Sequence[Row]) -> None:
-        """Take the suites of stories and dialogues, with their pictures."""
+        """Take the suites of stories and dialogues, with their images."""
         self._rows += rows
         for suite, group in groupby(rows, lambda row: row.suite):
             members = list(group)
@@ -72,10 +72,10 @@ class Report:
         self._galleries += ["## Held-out captions", _table(columns, _SHOWN)]
 
     def worst(self, columns: Mapping[str, Sequence[Cell]]) -> None:
-        """Take the held-out captions that GILL's pictures fit least."""
+        """Take the held-out captions that GILL's images fit least."""
         self._galleries += [
             "## Held-out captions: the worst",
-            "The pictures of GILL that are least like the true ones, by the scorer.",
+            "The images of GILL that are least like the true ones, by the scorer.",
             _table(columns, _SHOWN),
         ]
 
@@ -115,7 +115,7 @@ def _figures(metrics: Mapping[str, float]) -> list[Block]:
     blocks: list[Block] = []
     if "decision_macro_f1" in metrics:
         low, high = metrics["decision_macro_f1_low"], metrics["decision_macro_f1_high"]
-        rivals = ("majority", "always_generate", "always_retrieve", "score_threshold")
+        baselines = ("majority", "always_generate", "always_retrieve", "score_threshold")
         blocks += [
             "## Decisions, macro F1",
             Table(
@@ -125,7 +125,7 @@ def _figures(metrics: Mapping[str, float]) -> list[Block]:
                     ("decision model", DECISION_RELEASED,
                      f"{metrics['decision_macro_f1']:.3f} (95 per cent: {low:.3f} to {high:.3f})"),
                     *((r.replace("_", " "), None, metrics[f"decision_{r}_macro_f1"])
-                      for r in rivals),
+                      for r in baselines),
                 ),
             ),
         ]  # fmt: skip
@@ -163,7 +163,7 @@ def _with_error(metrics: Mapping[str, float], name: str) -> str | None:
 
 
 def _stories(rows: Sequence[Row]) -> list[Block]:
-    blocks: list[Block] = ["## VIST: the last picture of a story, published"]
+    blocks: list[Block] = ["## VIST: the last image of a story, published"]
     head = ("model", *(f"{m}, {c}" for m in ("CLIP similarity", "LPIPS") for c in STORY_CONTEXTS))
     blocks.append(
         Table(head, [(n, *found["similarity"], *found["lpips"]) for n, found in VIST.items()])
@@ -191,8 +191,8 @@ def _stories(rows: Sequence[Row]) -> list[Block]:
 
 
 _TITLES = {
-    "study_story": "Context study in the form of VIST (pictures of the test split)",
-    "study_dialogue": "Context study in the form of VisDial (pictures of the test split)",
+    "synthetic_story": "Context study in the form of VIST (images of the test split)",
+    "synthetic_dialogue": "Context study in the form of VisDial (images of the test split)",
     "vist": "VIST",
     "visdial": "VisDial",
 }
@@ -254,19 +254,19 @@ def _context_gallery(suite: str, rows: Sequence[Row]) -> list[Block]:
     """The first cases, and those where GILL with the longest context fits least."""
     longest = [row for row in rows if row.model == "gill"][-1:]
     order = list(range(len(rows[0].keys)))
-    blocks: list[Block] = [f"## {_TITLES[suite]}: pictures", _pictures(rows, order[:_SHOWN])]
+    blocks: list[Block] = [f"## {_TITLES[suite]}: images", _images(rows, order[:_SHOWN])]
     if longest:
         worst = longest[0].values[SIMILARITY].mean(0).argsort().tolist()
         blocks += [
             f"## {_TITLES[suite]}: the worst",
-            f"Cases in which the pictures of GILL with {longest[0].context} are least like the "
+            f"Cases in which the images of GILL with {longest[0].context} are least like the "
             "true ones, by the scorer.",
-            _pictures(rows, worst[:_SHOWN]),
+            _images(rows, worst[:_SHOWN]),
         ]
     return blocks
 
 
-def _pictures(rows: Sequence[Row], cases: Sequence[int]) -> Table:
+def _images(rows: Sequence[Row], cases: Sequence[int]) -> Table:
     shown = sorted(rows, key=lambda row: row.model != "truth")  # the truth first
     texts = [max((row.texts[i] for row in rows), key=len) for i in cases]
     head = (
@@ -276,7 +276,7 @@ def _pictures(rows: Sequence[Row], cases: Sequence[int]) -> Table:
     )
     return Table(
         head,
-        [(rows[0].keys[i], text, *(r.pictures[i] for r in shown))
+        [(rows[0].keys[i], text, *(r.images[i] for r in shown))
          for i, text in zip(cases, texts, strict=True)],
     )  # fmt: skip
 
@@ -287,7 +287,7 @@ def _table(columns: Mapping[str, Sequence[Cell]], count: int) -> Table:
 
 
 def as_markdown(title: str, blocks: Sequence[Block]) -> str:
-    """Markdown without pictures."""
+    """Markdown without images."""
     lines = [f"# {title}", ""]
     for block in blocks:
         if isinstance(block, str):
@@ -301,7 +301,7 @@ def as_markdown(title: str, blocks: Sequence[Block]) -> str:
         lines.append("|" + "---|" * len(keep))
         lines += [_line([_text(row[i]) for i in keep]) for row in block.rows]
         if len(keep) < len(block.head):
-            lines += ["", "(The pictures are in report.html.)"]
+            lines += ["", "(The images are in report.html.)"]
         lines.append("")
     return "\n".join(lines)
 
@@ -317,7 +317,7 @@ def _text(cell: Cell) -> str:
 
 
 def as_html(title: str, blocks: Sequence[Block]) -> str:
-    """One file with its pictures inside; all text from data is escaped."""
+    """One file with its images inside; all text from data is escaped."""
     lines = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
@@ -339,8 +339,8 @@ def as_html(title: str, blocks: Sequence[Block]) -> str:
 
 def _html(cell: Cell) -> str:
     if isinstance(cell, Image.Image | bytes):
-        picture = opened(cell) if isinstance(cell, bytes) else cell
-        code = base64.b64encode(webp(picture, _EDGE)).decode()
+        image = opened(cell) if isinstance(cell, bytes) else cell
+        code = base64.b64encode(webp(image, _EDGE)).decode()
         return f"<td><img alt='' src='data:image/webp;base64,{code}'></td>"
     number = " class='number'" if isinstance(cell, float) else ""
     return f"<td{number}>{html.escape(_text(cell))}</td>"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from data.artifacts import Artifact, write_json
 from data.shards import read_table
+from tasks.evaluation.generated_images import IMAGES, TO_TRUE
+from tasks.paths import var_folder
 from tasks.tracking import mlflow_runs
 from tasks.tracking.mlflow_log import MlflowStageLog
 from tasks.tracking.stage_log import logger
-from tasks.paths import var_folder
-from tasks.evaluation.generated_images import PICTURES, TO_TRUE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ class Point:
     Attributes:
         sweep: the setting that varies, such as ``mapper.kind``. value: what it was set to.
         runs: the metrics of each seed's run. ids: their MLflow runs.
-        similarities: of each held-out caption's picture to the true one, by key, mean over seeds.
+        similarities: of each held-out caption's image to the true one, by key, mean over seeds.
         own: whether the recipe itself has this value.
     """
 
@@ -50,7 +50,7 @@ class Point:
 
 
 def headline(stages: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """What a pipeline run says about its mapper: held-out losses, retrieval and pictures."""
+    """What a pipeline run says about its mapper: held-out losses, retrieval and images."""
     found = {"l_g": stages["mapper"]["validation_l_g"]}
     found |= {
         name: stages["adapters"][f"validation_{name}"]
@@ -65,10 +65,10 @@ def headline(stages: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 
 
 def similarities(evaluated: Sequence[Artifact]) -> dict[str, float]:
-    """Similarity of each held-out caption's picture to the true one, mean over evaluations."""
+    """Similarity of each held-out caption's image to the true one, mean over evaluations."""
     found: defaultdict[str, list[float]] = defaultdict(list)
     for artifact in evaluated:
-        for path in artifact.file(PICTURES).glob("gill-*.parquet"):
+        for path in artifact.file(IMAGES).glob("gill-*.parquet"):
             for row in read_table(path, ["key", TO_TRUE]).to_pylist():
                 found[row["key"]].append(row[TO_TRUE])
     return {key: fmean(values) for key, values in found.items()}
@@ -77,7 +77,7 @@ def similarities(evaluated: Sequence[Artifact]) -> dict[str, float]:
 def paired(point: Point, points: Sequence[Point]) -> tuple[float, float] | None:
     """Mean difference of the similarities from the recipe's own point of the sweep.
 
-    The same captions and seeds are compared, so what pictures of other captions differ by is not in
+    The same captions and seeds are compared, so what images of other captions differ by is not in
     the error, which is a standard error over captions.
 
     Returns:

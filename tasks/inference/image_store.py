@@ -1,4 +1,4 @@
-"""Pictures to retrieve: those of the store, or a folder of the user's own with an index of it."""
+"""Images to retrieve: those of the store, or a folder of the user's own with an index of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from PIL import Image
 
 from data import schemas
 from data.artifacts import write_json
-from data.safe_open import PictureFileError, open_picture
+from data.safe_open import ImageFileError, open_image
 from data.shards import ShardError, lists, read_table, shard_names, write_shard
 from gill.inference.engine import Gill
 from gill.inference.index import Index
@@ -33,22 +33,22 @@ _SHARD = 2048
 _BATCH = 64
 
 
-class AlbumError(ValueError):
-    """A folder that holds no usable pictures or no usable index."""
+class ImageStoreError(ValueError):
+    """A folder that holds no usable images or no usable index."""
 
 
-class Album(Protocol):
-    """The pictures behind the keys of an index."""
+class ImageStore(Protocol):
+    """The images behind the keys of an index."""
 
     def origin(self, key: str) -> str:
-        """Where a picture came from."""
+        """Where an image came from."""
 
-    def picture(self, key: str) -> Image.Image:
-        """The picture itself."""
+    def image(self, key: str) -> Image.Image:
+        """The image itself."""
 
 
 @dataclass(frozen=True)
-class StoredAlbum:
+class ShardImageStore:
     """The image shards of a download artifact.
 
     Attributes:
@@ -62,11 +62,11 @@ class StoredAlbum:
     keys: Sequence[str]
 
     def origin(self, key: str) -> str:
-        """What the source says of a picture: an address, or a place in a pack."""
+        """What the source says of an image: an address, or a place in a pack."""
         return str(self._value(key, "origin"))
 
-    def picture(self, key: str) -> Image.Image:
-        """Decode a stored picture."""
+    def image(self, key: str) -> Image.Image:
+        """Decode a stored image."""
         data = self._value(key, "image")
         assert isinstance(data, bytes)
         with Image.open(io.BytesIO(data)) as image:
@@ -91,8 +91,8 @@ class StoredAlbum:
 
 
 @dataclass(frozen=True)
-class FolderAlbum:
-    """A folder of picture files; a key is a path below it."""
+class FolderImageStore:
+    """A folder of image files; a key is a path below it."""
 
     folder: Path
 
@@ -100,9 +100,9 @@ class FolderAlbum:
         """The file."""
         return str(self.folder / key)
 
-    def picture(self, key: str) -> Image.Image:
+    def image(self, key: str) -> Image.Image:
         """Decode the file."""
-        return open_picture(self.folder / key)
+        return open_image(self.folder / key)
 
 
 def identity_of(gill: Gill) -> str:
@@ -117,7 +117,7 @@ def identity_of(gill: Gill) -> str:
 def index_folder(
     gill: Gill, folder: Path, out: Path, progress: Callable[[int, int], None] = lambda *_: None
 ) -> dict[str, int]:
-    """Index every picture below a folder; files that are no pictures are counted by reason.
+    """Index every image below a folder; files that are no images are counted by reason.
 
     Finished shards of a run that was killed are kept while the folder's files are the same.
 
@@ -126,10 +126,10 @@ def index_folder(
         progress: told how many of how many files are done.
 
     Returns:
-        ``pictures`` and what was left out, by reason.
+        ``images`` and what was left out, by reason.
 
     Raises:
-        AlbumError: the folder has no picture that can be read.
+        ImageStoreError: the folder has no image that can be read.
     """
     files = _files(folder)
     plan = {
@@ -150,40 +150,40 @@ def index_folder(
             write_json(report, missed)
         dropped.update(json.loads(report.read_text()))
         progress(min(start + _SHARD, len(files)), len(files))
-    pictures = len(files) - sum(dropped.values())
-    if not pictures:
-        why = dict(dropped) or "no picture files"
-        raise AlbumError(f"{folder} has no picture that can be read ({why})")
-    write_json(out / DESCRIPTION, {**plan, "pictures": pictures, "dropped": dropped})
-    return {"pictures": pictures, **dropped}
+    images = len(files) - sum(dropped.values())
+    if not images:
+        why = dict(dropped) or "no image files"
+        raise ImageStoreError(f"{folder} has no image that can be read ({why})")
+    write_json(out / DESCRIPTION, {**plan, "images": images, "dropped": dropped})
+    return {"images": images, **dropped}
 
 
-def load_folder_index(gill: Gill, folder: Path) -> tuple[Index, FolderAlbum]:
+def load_folder_index(gill: Gill, folder: Path) -> tuple[Index, FolderImageStore]:
     """Read what ``index_folder`` made.
 
     Raises:
-        AlbumError: there is no finished index, or other weights made it.
+        ImageStoreError: there is no finished index, or other weights made it.
     """
     if not (folder / DESCRIPTION).exists():
-        raise AlbumError(
+        raise ImageStoreError(
             f"{folder} has no finished index; make one with `python -m gill index --images FOLDER "
             f"--out {folder}`"
         )
     made = json.loads((folder / DESCRIPTION).read_text())
     if made["made_with"] != identity_of(gill):
-        raise AlbumError(
+        raise ImageStoreError(
             f"the index {folder} was made with other weights ({made['made_with']}, not "
             f"{identity_of(gill)}); make it again with this model"
         )
-    album = FolderAlbum(Path(made["folder"]))
+    image_store = FolderImageStore(Path(made["folder"]))
     index = read_index(folder / EMBEDDINGS)
-    index.origin = album.origin
-    return index, album
+    index.origin = image_store.origin
+    return index, image_store
 
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise AlbumError(f"{folder} is no folder of pictures")
+        raise ImageStoreError(f"{folder} is no folder of images")
     Image.init()
     return sorted(
         path
@@ -212,23 +212,23 @@ def _index_shard(gill: Gill, folder: Path, files: Sequence[Path], path: Path) ->
         for start in range(0, len(files), _BATCH):
             chunk = files[start : start + _BATCH]
             opened = list(pool.map(_opened, chunk))
-            dropped.update(found.reason for found in opened if isinstance(found, PictureFileError))
-            images = [found for found in opened if not isinstance(found, PictureFileError)]
+            dropped.update(found.reason for found in opened if isinstance(found, ImageFileError))
+            images = [found for found in opened if not isinstance(found, ImageFileError)]
             keys += [
                 file.relative_to(folder).as_posix()
                 for file, found in zip(chunk, opened, strict=True)
-                if not isinstance(found, PictureFileError)
+                if not isinstance(found, ImageFileError)
             ]
             if images:
-                parts.append(gill.embed_pictures(images).cpu().numpy())
+                parts.append(gill.embed_images(images).cpu().numpy())
     schema = schemas.embeddings(parts[0].shape[1])
     values = lists(np.concatenate(parts), np.float32)
     write_shard(path, pa.table([pa.array(keys, pa.string()), values], schema=schema))
     return dict(dropped)
 
 
-def _opened(path: Path) -> Image.Image | PictureFileError:
+def _opened(path: Path) -> Image.Image | ImageFileError:
     try:
-        return open_picture(path)
-    except PictureFileError as error:
+        return open_image(path)
+    except ImageFileError as error:
         return error

@@ -13,25 +13,31 @@ from PIL import Image
 
 from data.artifacts import MANIFEST, Artifact, DamagedArtifactError, problems_of
 from data.shards import shard_names
-from gill.released_checkpoint import ARGS, ReleasedCheckpoint, read_released
 from gill.decision import DecisionModel
 from gill.inference.engine import GeneratedImage, Gill, RetrievedImage, Settings
+from gill.inference.index import Index
 from gill.mapper import Mapper
 from gill.model import Adapters, GillModel
-from gill.inference.index import Index
-from tasks.stages import adapters as adapters_stage
-from tasks.stages import decision as decision_stage
-from tasks.stages import index as index_stage
-from tasks.stages import mapper as mapper_stage
-from tasks.tracking import mlflow_runs
-from tasks.inference.image_store import Album, StoredAlbum, load_folder_index
+from gill.released_checkpoint import ARGS, ReleasedCheckpoint, read_released
+from tasks.config.parts import (
+    GeneratorConfig,
+    LanguageConfig,
+    PartsConfig,
+    RuntimeConfig,
+    VisionConfig,
+)
 from tasks.evaluation.answers import as_image
-from tasks.config.parts import GeneratorConfig, LanguageConfig, PartsConfig, RuntimeConfig, VisionConfig
-from tasks.stages.download import IMAGES
+from tasks.inference.image_store import ImageStore, ShardImageStore, load_folder_index
 from tasks.parts.devices import device_of
 from tasks.parts.loading import load_generator, load_language, load_vision
 from tasks.paths import var_folder
 from tasks.runner.registry import STAGES
+from tasks.stages import adapters as adapters_stage
+from tasks.stages import decision as decision_stage
+from tasks.stages import index as index_stage
+from tasks.stages import mapper as mapper_stage
+from tasks.stages.download import IMAGES
+from tasks.tracking import mlflow_runs
 
 LAST_RUN = "last_run.json"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -47,18 +53,18 @@ class LoadError(ValueError):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready for use, and the pictures that it can retrieve."""
+    """A model ready for use, and the images that it can retrieve."""
 
     gill: Gill
-    album: Album | None
+    image_store: ImageStore | None
 
-    def picture(self, segment: GeneratedImage | RetrievedImage) -> Image.Image:
-        """The picture of a segment of an answer."""
+    def image(self, segment: GeneratedImage | RetrievedImage) -> Image.Image:
+        """The image of a segment of an answer."""
         if isinstance(segment, GeneratedImage):
             return as_image(segment.image)
-        if self.album is None:
+        if self.image_store is None:
             raise LoadError(f"{segment.key!r} was retrieved from an index that is not loaded")
-        return self.album.picture(segment.key)
+        return self.image_store.image(segment.key)
 
 
 def load(
@@ -74,7 +80,7 @@ def load(
         source: an MLflow run id (of a pipeline or of a stage), a ``var`` folder, a stage's artifact
             (what it rests on is found beside it), or a folder in the released checkpoints' layout.
             Without it the last run of the current ``var`` folder.
-        index: a folder that ``tasks.album.index_folder`` made, instead of the run's own index.
+        index: a folder that ``image_store.index_folder`` made, instead of the run's own index.
         parts: the frozen parts, where they are not those that the run recorded.
         runtime: device and threads.
         settings: defaults of ``Gill.generate``, over the recipe's.
@@ -106,20 +112,20 @@ def load(
         None if decision is None else decision.to(device),
         settings=Settings(**{**defaults, **settings}),
     )
-    album: Album | None = None
+    image_store: ImageStore | None = None
     if index is not None:
-        gill.index, album = load_folder_index(gill, index)
+        gill.index, image_store = load_folder_index(gill, index)
     elif "index" in found and "download" in found:
-        gill.index, album = _stored_index(found)
-    return Loaded(gill, album)
+        gill.index, image_store = _stored_index(found)
+    return Loaded(gill, image_store)
 
 
-def _stored_index(found: Mapping[str, Artifact]) -> tuple[Index, StoredAlbum]:
+def _stored_index(found: Mapping[str, Artifact]) -> tuple[Index, ShardImageStore]:
     folder = found["index"].file(index_stage.EMBEDDINGS)
     index = index_stage.read_index(folder)
-    album = StoredAlbum(found["download"].file(IMAGES), shard_names(folder), index.keys)
-    index.origin = album.origin
-    return index, album
+    image_store = ShardImageStore(found["download"].file(IMAGES), shard_names(folder), index.keys)
+    index.origin = image_store.origin
+    return index, image_store
 
 
 Trained = tuple[GillModel, Mapper, DecisionModel | None]
@@ -184,10 +190,10 @@ def _artifacts(source: str | Path | None) -> dict[str, Artifact]:
         found = _closure(path / "store", {n: s["fingerprint"] for n, s in stages.items()})
     elif source is not None and _RUN_ID.fullmatch(str(source)):
         try:
-            marks = mlflow_runs.stages_of(str(source))
+            fingerprints = mlflow_runs.stages_of(str(source))
         except LookupError as error:
             raise LoadError(str(error)) from error
-        found = _closure(var_folder() / "store", marks)
+        found = _closure(var_folder() / "store", fingerprints)
     else:
         raise LoadError(
             f"{source or path} holds no run ({LAST_RUN}), no artifact ({MANIFEST}) and no released "
@@ -202,19 +208,27 @@ def _artifacts(source: str | Path | None) -> dict[str, Artifact]:
     return found
 
 
-def _closure(root: Path, marks: Mapping[str, str]) -> dict[str, Artifact]:
+def _closure(root: Path, fingerprints: Mapping[str, str]) -> dict[str, Artifact]:
     found: dict[str, Artifact] = {}
-    wanted = dict(marks)
+    wanted = dict(fingerprints)
     while wanted:
-        stage, mark = wanted.popitem()
-        path = (root / stage / mark).absolute()
+        stage, fingerprint = wanted.popitem()
+        path = (root / stage / fingerprint).absolute()
         if not (path / MANIFEST).exists():
-            raise LoadError(f"the artifact {stage}/{mark} is not in {root}; run its stage again")
-        found[stage] = Artifact(stage, mark, path)
-        for need, its_mark in found[stage].manifest().inputs.items():
-            known = found[need].fingerprint if need in found else wanted.setdefault(need, its_mark)
-            if known != its_mark:
-                raise LoadError(f"{stage} was made with {need}/{its_mark}, not with {need}/{known}")
+            raise LoadError(
+                f"the artifact {stage}/{fingerprint} is not in {root}; run its stage again"
+            )
+        found[stage] = Artifact(stage, fingerprint, path)
+        for need, its_fingerprint in found[stage].manifest().inputs.items():
+            known = (
+                found[need].fingerprint
+                if need in found
+                else wanted.setdefault(need, its_fingerprint)
+            )
+            if known != its_fingerprint:
+                raise LoadError(
+                    f"{stage} was made with {need}/{its_fingerprint}, not with {need}/{known}"
+                )
     return found
 
 

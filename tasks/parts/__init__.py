@@ -1,1 +1,1 @@
-"""TODO."""
+"""The frozen parts that a recipe names: loading, devices, identity."""

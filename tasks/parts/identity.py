@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-
-import ctypes
-import gc
 import hashlib
 import json
-import os
-import sys
-import threading
-from ctypes.util import find_library
 from pathlib import Path
 from typing import TYPE_CHECKING
-from filelock import FileLock
+
 from data.artifacts import sha256_of
-from tasks.config.parts import GeneratorConfig, LanguageConfig, PartConfig, RuntimeConfig, VisionConfig
+from tasks.config.parts import (
+    PartConfig,
+)
+
 if TYPE_CHECKING:
-    import torch
-
-    from gill.backbones.image_generator import ImageGenerator
-    from gill.backbones.language import LanguageModel
-    from gill.backbones.vision import VisionEncoder
+    pass
 from tasks.paths import ROOT
-
 
 WEIGHTS = ROOT / "data" / "embedded" / "weights"
 
@@ -50,7 +41,7 @@ def identity(kind: str, part: PartConfig) -> str:
     """
     from gill.backbones.packages import package_version
 
-    config = part.bearing()
+    config = part.fingerprint_fields()
     found: dict[str, object] = {"config": config}
     if part.name == "embedded":
         found["package"] = package_version(PACKAGES[kind])

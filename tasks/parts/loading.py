@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-
-import ctypes
-import gc
-import hashlib
-import json
-import os
-import sys
 import threading
-from ctypes.util import find_library
-from pathlib import Path
 from typing import TYPE_CHECKING
-from filelock import FileLock
-from data.artifacts import sha256_of
-from tasks.config.parts import GeneratorConfig, LanguageConfig, PartConfig, RuntimeConfig, VisionConfig
-if TYPE_CHECKING:
-    import torch
 
+from filelock import FileLock
+
+from tasks.config.parts import (
+    GeneratorConfig,
+    LanguageConfig,
+    RuntimeConfig,
+    VisionConfig,
+)
+
+if TYPE_CHECKING:
     from gill.backbones.image_generator import ImageGenerator
     from gill.backbones.language import LanguageModel
     from gill.backbones.vision import VisionEncoder
-from tasks.parts.identity import HEADS, GENERATOR
-from tasks.paths import var_folder
 from tasks.parts.devices import device_of
-
+from tasks.parts.identity import GENERATOR, HEADS
+from tasks.paths import var_folder
 
 # transformers and diffusers import lazily, which is not safe in two threads at once: stages that
 # run side by side load one after the other.
@@ -59,8 +54,8 @@ def load_language(config: LanguageConfig, runtime: RuntimeConfig) -> LanguageMod
 def load_vision(config: VisionConfig, runtime: RuntimeConfig) -> VisionEncoder:
     """The vision encoder of a recipe."""
     with LOADING:
-        from gill.backbones.testing import micro_models
         from gill.backbones import vision
+        from gill.backbones.testing import micro_models
 
         device = device_of(runtime)
         if config.name == "tiny":

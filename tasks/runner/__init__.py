@@ -1,1 +1,1 @@
-"""TODO."""
+"""What runs stages: context, store, execution, pipeline run, worker processes. Knows Prefect."""

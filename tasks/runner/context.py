@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from data.artifacts import Artifact
-from tasks.tracking.stage_log import StageLog
 from tasks.config.parts import PartsConfig, RuntimeConfig
+from tasks.tracking.stage_log import StageLog
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class StageContext:
         config: its own configuration. parts: the frozen parts. runtime: device and threads.
         inputs: the artifacts it needs, by stage.
         out: a folder that an earlier, killed process may have begun to fill.
-        log: where metrics, pictures and progress go.
+        log: where metrics, images and progress go.
         shards: the image shards to convert; empty for all. A worker of a cluster gets some.
     """
 

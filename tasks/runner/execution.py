@@ -13,50 +13,39 @@ in its own module; around it, here:
 
 from __future__ import annotations
 
-
 import hashlib
 import importlib
 import json
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
 from filelock import FileLock, Timeout
-from prefect import get_run_logger, task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import ExternalSignal
-from prefect.futures import PrefectFuture
-from prefect.runtime import flow_run
-from prefect.states import Completed
+
 from data.artifacts import (
-    MANIFEST,
     Artifact,
     Manifest,
     describe_files,
     problems_of,
-    write_json,
     write_manifest,
 )
-from tasks.runner import launcher
-from tasks.tracking import mlflow_runs
-from tasks.tracking.memory import peak_memory
-from tasks.tracking.mlflow_log import MlflowStageLog
-from tasks.config.base import Frozen
+from tasks.config.base import Config
+from tasks.config.data import ShardedConfig
 from tasks.config.parts import PartsConfig, RuntimeConfig
-from tasks.config.data import SharedOut
+from tasks.parts.identity import identity
+from tasks.parts.loading import LOADING
+from tasks.runner import launcher
 from tasks.runner.context import StageContext
 from tasks.runner.fan_out import convert_on_workers
-from tasks.parts.loading import LOADING
-from tasks.parts.identity import identity
-from tasks.tracking.memory import release_memory
-from tasks.paths import var_folder
-from tasks.runner.registry import SCHEDULES, STAGES, Stage, ancestors, stage_named, stages_of
-from tasks.runner.store import MissingArtifactError, DiskFullError, store_folder, find, reopen
+from tasks.runner.registry import Stage
+from tasks.runner.store import DiskFullError, MissingArtifactError, find, reopen, store_folder
+from tasks.tracking import mlflow_runs
+from tasks.tracking.memory import peak_memory, release_memory
+from tasks.tracking.mlflow_log import MlflowStageLog
 
 
 @dataclass(frozen=True)
@@ -70,12 +59,12 @@ class StageResult:
     metrics: dict[str, float]
 
 
-def fingerprint(stage: Stage, config: Frozen, parts: PartsConfig, inputs: Mapping[str, str]) -> str:
+def fingerprint(stage: Stage, config: Config, parts: PartsConfig, inputs: Mapping[str, str]) -> str:
     """Hash of everything that bears on a stage's result."""
     described = {
         "stage": stage.name,
         "version": stage.version,
-        "config": config.bearing(),
+        "config": config.fingerprint_fields(),
         "inputs": dict(inputs),
         "parts": {name: identity(name, getattr(parts, name)) for name in stage.parts},
     }
@@ -92,7 +81,7 @@ class Execution:
     """Runs one stage under the contract."""
 
     stage: Stage
-    config: Frozen
+    config: Config
     parts: PartsConfig
     runtime: RuntimeConfig
     inputs: Mapping[str, Artifact]
@@ -192,18 +181,20 @@ class Execution:
         name = self.stage.model
         if name is None:
             return
-        version = mlflow_runs.register_model(name, folder, run_id, {"fingerprint": self.fingerprint})
+        version = mlflow_runs.register_model(
+            name, folder, run_id, {"fingerprint": self.fingerprint}
+        )
         mlflow_runs.set_tags(run_id, {"model_version": f"{name}/{version}"})
 
     def _work(self, context: StageContext) -> dict[str, float]:
         config = self.config
-        if self.stage.computes and isinstance(config, SharedOut) and config.runner == "ray":
+        if self.stage.computes and isinstance(config, ShardedConfig) and config.runner == "ray":
             convert_on_workers(self.stage.name, context)  # what follows finds all shards there
-        size = self.runtime.ranks if self.stage.ranks else 1
+        size = self.runtime.workers if self.stage.workers else 1
         if size > 1 or (self.runtime.own_process and self.stage.computes):
             return launcher.run(self.stage.name, context, self.logger, size)
         with LOADING:
-            module = importlib.import_module(f"tasks.{self.stage.name}")
+            module = importlib.import_module(f"tasks.stages.{self.stage.name}")
         metrics: dict[str, float] = module.run(context)
         return metrics
 

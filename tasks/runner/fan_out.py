@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from data.download.image_shards import IMAGES
 from data.shards import shard_names
-from tasks.config.data import SharedOut
+from tasks.config.data import ShardedConfig
 from tasks.runner.context import StageContext
 from tasks.tracking.stage_log import ConsoleLog
 
@@ -31,7 +31,7 @@ def fan_out(
     name: str,
     work: Callable[..., None],
     shards: Sequence[str],
-    shared: SharedOut,
+    shared: ShardedConfig,
     **given: Any,
 ) -> None:
     """Call ``work(names=batch, **given)`` for each batch of ``shared.shards_per_task`` shards.
@@ -103,7 +103,7 @@ def convert_on_workers(stage: str, context: StageContext) -> None:
 
 def convert_batch(names: Sequence[str], stage: str, context: StageContext) -> None:
     """Make some shards of a stage: what one task does, here or on another machine."""
-    importlib.import_module(f"tasks.{stage}").run(replace(context, shards=tuple(names)))
+    importlib.import_module(f"tasks.stages.{stage}").run(replace(context, shards=tuple(names)))
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def reporting(report: Callable[[], None]) -> Iterator[None]:
         report()
 
 
-def _runner(shared: SharedOut) -> TaskRunner[Any]:
+def _runner(shared: ShardedConfig) -> TaskRunner[Any]:
     from prefect.task_runners import ThreadPoolTaskRunner
 
     if shared.runner == "threads":
@@ -140,7 +140,7 @@ def _runner(shared: SharedOut) -> TaskRunner[Any]:
     return RayTaskRunner(address=shared.ray_address or None)
 
 
-def _resources(shared: SharedOut) -> AbstractContextManager[Any]:
+def _resources(shared: ShardedConfig) -> AbstractContextManager[Any]:
     """What Ray is to set aside for each batch."""
     if shared.runner == "threads" or not shared.gpus_per_task:
         return nullcontext()

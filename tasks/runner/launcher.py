@@ -1,9 +1,9 @@
-"""Runs a stage in processes of its own, one for each rank, that train together on this machine.
+"""Runs a stage in processes of its own, one for each worker, that train together on this machine.
 
-Nothing outlives the stage: each rank is killed by the kernel when the process that started it dies,
-and the first rank that fails ends the others. The ranks meet in a file and talk over loopback, so
+Nothing outlives the stage: the kernel kills each worker when the process that started it dies,
+and the first worker that fails ends the others. They meet in a file and talk over loopback, so
 no port is open to the network. That is why this is not torchrun: its store listens on every
-interface, and its agent stands between the stage and the ranks.
+interface, and its agent stands between the stage and the workers.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _TAIL = 25
 _running: set[int] = set()  # process groups
 
 
-class RankError(RuntimeError):
-    """A rank of a stage failed, and with it the stage; carries the end of its log."""
+class StageWorkerError(RuntimeError):
+    """A worker of a stage failed, and with it the stage; carries the end of its log."""
 
     def __init__(self, stage: str, failed: dict[int, tuple[int, Path]], size: int) -> None:
-        self.ranks = sorted(failed)
+        self.workers = sorted(failed)
         told = "\n".join(
-            f"--- rank {rank} of {size} {_reason(code)}, {log}:\n{_tail(log)}"
+            f"--- worker {rank} of {size} {_reason(code)}, {log}:\n{_tail(log)}"
             for rank, (code, log) in failed.items()
         )
         super().__init__(
-            f"{stage} ended because of rank {', '.join(map(str, self.ranks))}; run it again to go "
-            f"on from the last checkpoint.\n{told}"
+            f"{stage} ended because of worker {', '.join(map(str, self.workers))}; run it again to "
+            f"go on from the last checkpoint.\n{told}"
         )
 
 
@@ -50,14 +50,14 @@ def run(stage: str, context: StageContext, logger: Any, size: int = 1) -> dict[s
     """Run a stage in ``size`` processes and return the first one's metrics.
 
     Raises:
-        RankError: one of them ended with an error or was killed.
+        StageWorkerError: one of them ended with an error or was killed.
     """
-    folder = context.out.with_suffix(".ranks")
+    folder = context.out.with_suffix(".workers")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     description = folder / "stage.json"
     write_json(description, _described(stage, context, folder, size))
-    logs = [folder / f"rank-{rank}.log" for rank in range(size)]
+    logs = [folder / f"worker-{rank}.log" for rank in range(size)]
     processes: list[subprocess.Popen[bytes]] = []
     told = 0
     try:
@@ -69,7 +69,7 @@ def run(stage: str, context: StageContext, logger: Any, size: int = 1) -> dict[s
             told = _tell(logs[0], told, logger)
             failed = {r: (code, logs[r]) for r, code in enumerate(codes) if code}
             if failed:
-                raise RankError(stage, failed, size)
+                raise StageWorkerError(stage, failed, size)
             if all(code == 0 for code in codes):
                 break
             time.sleep(0.2)
@@ -81,7 +81,7 @@ def run(stage: str, context: StageContext, logger: Any, size: int = 1) -> dict[s
 
 
 def stop_all() -> None:
-    """Kill every rank that this process started, for a run that is cancelled."""
+    """Kill every worker that this process started, for a run that is cancelled."""
     for group in list(_running):
         _kill(group)
 

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-
-import hashlib
-import importlib
-import json
-import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Any, Self
-from filelock import FileLock, Timeout
+
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -22,29 +14,18 @@ from prefect.exceptions import ExternalSignal
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed
+
 from data.artifacts import (
-    MANIFEST,
     Artifact,
-    Manifest,
-    describe_files,
-    problems_of,
     write_json,
-    write_manifest,
 )
-from tasks.runner import launcher
-from tasks.tracking import mlflow_runs
-from tasks.config.base import Frozen
-from tasks.config.parts import PartsConfig, RuntimeConfig
-from tasks.config.data import SharedOut
-from tasks.runner.context import StageContext
-from tasks.runner.fan_out import convert_on_workers
-from tasks.parts.loading import LOADING
-from tasks.parts.identity import identity
-from tasks.tracking.memory import release_memory
+from tasks.config.base import Config
 from tasks.paths import var_folder
-from tasks.runner.registry import SCHEDULES, STAGES, Stage, ancestors, stage_named, stages_of
-from tasks.runner.execution import StageResult, fingerprint, Execution
+from tasks.runner import launcher
+from tasks.runner.execution import Execution, StageResult, fingerprint
+from tasks.runner.registry import SCHEDULES, STAGES, ancestors, stage_named, stages_of
 from tasks.runner.store import store_folder
+from tasks.tracking import mlflow_runs
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -122,17 +103,19 @@ class PipelineRun:
         makers = {n: SCHEDULES[self.schedule].get(n, n) for n in stage.needs}
         if inputs != tuple(makers.values()):
             raise ValueError(f"{name} is wired to {inputs} and needs {tuple(makers.values())}")
-        config: Frozen = getattr(self.config, name)
-        marks = {need: self.fingerprints[maker] for need, maker in makers.items()}
-        self.fingerprints[name] = fingerprint(stage, config, self.config.parts, marks)
+        config: Config = getattr(self.config, name)
+        fingerprints = {need: self.fingerprints[maker] for need, maker in makers.items()}
+        self.fingerprints[name] = fingerprint(stage, config, self.config.parts, fingerprints)
         execution = Execution(
             stage=stage,
             config=config,
             parts=self.config.parts,
             runtime=self.config.runtime,
             inputs={
-                need: Artifact(makers[need], mark, store_folder() / makers[need] / mark)
-                for need, mark in marks.items()
+                need: Artifact(
+                    makers[need], fingerprint, store_folder() / makers[need] / fingerprint
+                )
+                for need, fingerprint in fingerprints.items()
             },
             fingerprint=self.fingerprints[name],
             number=list(STAGES).index(name) + 1,
@@ -161,7 +144,7 @@ class PipelineRun:
         except (KeyboardInterrupt, ExternalSignal) as stop:
             failed = stop
         if failed is not None and not isinstance(failed, Exception):
-            launcher.stop_all()  # cancelled: no rank may outlive the run
+            launcher.stop_all()  # cancelled: no worker may outlive the run
         try:
             self._sum_up(failed)
         finally:

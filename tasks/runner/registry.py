@@ -18,8 +18,7 @@ class Stage:
         needs: the stages whose artifacts it takes, in the order of its inputs.
         parts: the frozen parts whose weights bear on its result.
         model: the name under which its weights are registered in MLflow.
-        code: the modules whose code bears on its result.
-        ranks: whether ``runtime.ranks`` processes can run it together.
+        workers: whether ``runtime.workers`` processes can run it together.
     """
 
     name: str
@@ -27,8 +26,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     model: str | None = None
-    code: tuple[str, ...] = ()
-    ranks: bool = False
+    workers: bool = False
 
     @property
     def whole_parts(self) -> tuple[str, ...]:
@@ -38,7 +36,7 @@ class Stage:
     @property
     def computes(self) -> bool:
         """Whether it trains or uses frozen parts, and so is worth a process of its own."""
-        return self.ranks or bool(self.parts)
+        return self.workers or bool(self.parts)
 
 
 # Which stage makes what others need as ``adapters`` and ``mapper``, where it has another name.
@@ -47,8 +45,6 @@ SCHEDULES: dict[str, dict[str, str]] = {
     "joint": {"adapters": "joint", "mapper": "joint"},
 }
 
-_TRAIN = ("gill.training", "gill.data_parallel", "tasks.train", "data.shards")
-_LLM = ("gill.backbones.language", "gill.model", "gill.packing", "gill.tokens", "gill.losses")
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -56,23 +52,13 @@ STAGES: dict[str, Stage] = {
         Stage(
             "download",
             2,
-            code=(
-                "data.sources",
-                "data.download.downloader",
-                "data.download.worker",
-                "data.download.http_client",
-                "data.download.image_codec",
-                "data.download.image_shards",
-                "data.download.duplicates",
-            ),
         ),
-        Stage("clip_features", 3, ("download",), ("vision",), code=("gill.backbones.vision",)),
+        Stage("clip_features", 3, ("download",), ("vision",)),
         Stage(
             "text_targets",
             2,
             ("download",),
             ("text_encoder",),
-            code=("gill.backbones.image_generator", "data.quantization"),
         ),
         Stage(
             "adapters",
@@ -80,33 +66,22 @@ STAGES: dict[str, Stage] = {
             ("download", "clip_features"),
             ("language",),
             model="gill-adapters",
-            code=(*_TRAIN, *_LLM, "gill.captioning", "gill.initialization", "gill.retrieval"),
-            ranks=True,
+            workers=True,
         ),
         Stage(
             "mapper",
             2,
             ("text_targets", "adapters"),
             model="gill-mapper",
-            code=(*_TRAIN, "gill.mapper", "gill.initialization", "gill.losses"),
-            ranks=True,
+            workers=True,
         ),
-        Stage("index", 1, ("clip_features", "adapters"), code=("gill.retrieval",)),
+        Stage("index", 1, ("clip_features", "adapters")),
         Stage(
             "decision",
             3,
             ("download", "clip_features", "adapters", "mapper", "index"),
             ("language", "vision", "generator"),
             model="gill-decision",
-            code=(
-                "gill.training",
-                "gill.decision",
-                "gill.evaluation.decisions",
-                "tasks.evaluation.answers",
-                "tasks.evaluation.decision_labels",
-                "data.benchmarks.partiprompts",
-                "gill.inference.index",
-            ),
         ),
         Stage(
             "evaluate",
@@ -121,25 +96,6 @@ STAGES: dict[str, Stage] = {
                 "decision",
             ),
             ("language", "vision", "generator"),
-            code=(
-                "gill.inference.engine",
-                "gill.inference.decoding",
-                "gill.inference.prompts",
-                "gill.inference.index",
-                "gill.evaluation.captioning",
-                "gill.evaluation.decisions",
-                "gill.evaluation.images",
-                "tasks.evaluation.answers",
-                "tasks.evaluation.decision_labels",
-                "tasks.evaluation.baselines",
-                "tasks.evaluation.context_suites",
-                "tasks.evaluation.metric_networks",
-                "tasks.evaluation.generated_images",
-                "data.benchmarks.contexts",
-                "data.benchmarks.synthetic_contexts",
-                "data.benchmarks.visdial",
-                "data.benchmarks.vist",
-            ),
         ),
         Stage(
             "joint",
@@ -147,16 +103,7 @@ STAGES: dict[str, Stage] = {
             ("download", "clip_features", "text_targets"),
             ("language",),
             model="gill-joint",
-            code=(
-                *_TRAIN,
-                *_LLM,
-                "gill.captioning",
-                "gill.initialization",
-                "gill.retrieval",
-                "gill.mapper",
-                "tasks.stages.adapters",
-            ),
-            ranks=True,
+            workers=True,
         ),
     )
 }

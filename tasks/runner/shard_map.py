@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.shards import read_table, shard_names, write_shard
-from gill.data_parallel import Ranks
+from gill.data_parallel import WorkerGroup
 from tasks.runner.context import StageContext
 
 PART = 64  # prompts that are worked on and written together
@@ -30,12 +30,12 @@ def map_shards(
     target: Path,
     unit: str,
     convert: Convert | Sequence[Convert],
-    ranks: Ranks | None = None,
+    workers: WorkerGroup | None = None,
 ) -> dict[str, float]:
     """Write ``convert(shard)`` for each shard of ``source`` under the same name in ``target``.
 
     A shard that is there is whole, since shards are renamed into place; a killed stage therefore
-    goes on at the next one. One shard is written while the next is converted. Ranks
+    goes on at the next one. One shard is written while the next is converted. WorkerGroup
     take turns in the shards, and all wait until the last is written.
 
     Args:
@@ -44,12 +44,12 @@ def map_shards(
     Returns:
         Rows, rows a second of this process, bytes, and the shards that were already there.
     """
-    ranks = ranks or Ranks()
+    workers = workers or WorkerGroup()
     converts = [convert] if callable(convert) else list(convert)
     names = list(context.shards) or shard_names(source)
     rows = {name: pq.read_metadata(source / name).num_rows for name in names}
     there = {name for name in names if (target / name).exists()}
-    todo = [n for n in names[ranks.rank :: ranks.size] if n not in there]
+    todo = [n for n in names[workers.rank :: workers.size] if n not in there]
     total, done = sum(rows.values()), sum(rows[n] for n in names if n not in set(todo))
     resumed, began = done, time.monotonic()
     for position, name in enumerate(_written(converts, source, target, todo)):
@@ -57,7 +57,7 @@ def map_shards(
         speed = (done - resumed) / max(1e-9, time.monotonic() - began)
         context.log.metrics({"rows_per_second": speed, "rows_done": done}, position)
         context.log.progress(done, total, unit, resumed=resumed)
-    ranks.barrier()
+    workers.barrier()
     return {
         "rows": float(total),
         "rows_per_second": (done - resumed) / max(1e-9, time.monotonic() - began),

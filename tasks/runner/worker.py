@@ -1,4 +1,4 @@
-"""One rank of a stage, started by ``tasks/runner/launcher.py``: ``python -m tasks.runner.worker WHAT RANK``."""
+"""One worker of a stage, started by the launcher as ``python -m`` with a description, a rank."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-# The first rank validates and writes while the others wait for it; ranks that die are noticed by
+# The first worker validates and writes while the others wait for it; dead workers are noticed by
 # the launcher and not by a timeout.
 PATIENCE = timedelta(hours=12)
 _PR_SET_PDEATHSIG = 1
@@ -24,11 +24,11 @@ def die_with(launcher: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != launcher:
-        sys.exit(f"the process {launcher} that started this rank is gone")
+        sys.exit(f"the process {launcher} that started this worker is gone")
 
 
 def main() -> None:
-    """Join the others, run the stage, and let the first rank write its metrics."""
+    """Join the others, run the stage, and let the first worker write its metrics."""
     described: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
     rank = int(sys.argv[2])
     die_with(described["launcher"])
@@ -37,13 +37,13 @@ def main() -> None:
     import torch.distributed as dist
 
     from data.artifacts import Artifact, write_json
-    from gill.data_parallel import Ranks
+    from gill.data_parallel import WorkerGroup
     from tasks import config
+    from tasks.parts.devices import device_of
+    from tasks.runner.context import StageContext
+    from tasks.runner.launcher import RESULT
     from tasks.tracking.mlflow_log import MlflowStageLog
     from tasks.tracking.stage_log import ConsoleLog
-    from tasks.runner.context import StageContext
-    from tasks.parts.devices import device_of
-    from tasks.runner.launcher import RESULT
 
     runtime = config.RuntimeConfig(**described["runtime"])
     device = device_of(runtime)
@@ -58,24 +58,22 @@ def main() -> None:
             world_size=size,
             timeout=PATIENCE,
         )
-    ranks, run_id = Ranks.current(), described["run_id"]
+    workers, run_id = WorkerGroup.current(), described["run_id"]
     logger = logging.getLogger("gill")
     context = StageContext(
         config=getattr(config, described["config_type"])(**described["config"]),
         parts=config.PartsConfig(**described["parts"]),
         runtime=runtime,
         inputs={
-            name: Artifact(stage, mark, Path(path))
-            for name, (stage, mark, path) in described["inputs"].items()
+            name: Artifact(stage, fingerprint, Path(path))
+            for name, (stage, fingerprint, path) in described["inputs"].items()
         },
         out=Path(described["out"]),
-        log=MlflowStageLog(run_id, logger)
-        if ranks.first and run_id
-        else ConsoleLog(),
+        log=MlflowStageLog(run_id, logger) if workers.first and run_id else ConsoleLog(),
     )
-    metrics = importlib.import_module(f"tasks.{described['stage']}").run(context)
-    ranks.barrier()
-    if ranks.first:
+    metrics = importlib.import_module(f"tasks.stages.{described['stage']}").run(context)
+    workers.barrier()
+    if workers.first:
         write_json(Path(sys.argv[1]).with_name(RESULT), metrics)
     if size > 1:
         dist.destroy_process_group()

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The stages of the pipeline, one file each."""

@@ -19,25 +19,27 @@ from data import schemas
 from data.artifacts import Artifact, write_json
 from data.shards import AlignedShards, Columns, ShuffledBatches, as_bytes, read_table, shard_names
 from gill.backbones.language import LanguageModel
-from gill.captioning import words_of_pictures
+from gill.captioning import words_of_images
+from gill.data_parallel import WorkerGroup
 from gill.evaluation.retrieval import recall
 from gill.losses import GenerationForm, contrastive_loss
 from gill.mapper import Mapper
 from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
-from gill.data_parallel import Ranks
 from gill.specs import AdapterSpec
 from gill.training import Trainer, autocast
-from tasks.stages.clip_features import FEATURES
 from tasks.config.training import AdaptersConfig
-from tasks.runner.context import StageContext
-from tasks.stages.download import IMAGES
 from tasks.parts.loading import load_language
+from tasks.runner.context import StageContext
 from tasks.runner.shard_map import map_shards
+from tasks.stages.clip_features import FEATURES
+from tasks.stages.download import IMAGES
 from tasks.training.loop import RANDOM, finish, held_out, on_device, optimization, train
 
 STATES = "states"
-START_PAIRS = 20_000  # that the start of W_cap is fitted to
-JOINT_START_PAIRS = 1024  # that the start of a mapper in `joint` is; the language model reads them
+INITIALIZATION_PAIRS = 20_000  # that the start of W_cap is fitted to
+JOINT_INITIALIZATION_PAIRS = (
+    1024  # that the start of a mapper in `joint` is; the language model reads them
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def run(context: StageContext) -> dict[str, float]:
     computed once, and the mapper and the decision model train without the language model.
     """
     metrics = fit(context, load_language(context.parts.language, context.runtime))
-    if Ranks.current().first:
+    if WorkerGroup.current().first:
         finish(context)
     return metrics
 
@@ -68,10 +70,10 @@ def fit(
 ) -> dict[str, float]:
     """Train the adapters, with a mapper or without, and write what ``run`` says.
 
-    Every rank trains and computes states; the first alone validates, refines and writes the rest.
+    Every worker trains and computes states; the first alone validates, refines and writes the rest.
     """
     config: AdaptersConfig = context.config
-    ranks = Ranks.current()
+    workers = WorkerGroup.current()
     images = context.inputs["download"].file(IMAGES)
     features = context.inputs["clip_features"].file(FEATURES)
     folders = {images: ["caption"], features: ["feature"]}
@@ -104,10 +106,10 @@ def fit(
         pairs = held_out(AlignedShards(folders, "validation"), config)
 
         def start() -> None:
-            if config.start_prompt:
+            if config.initial_prompt:
                 # Not `training`, which may hold the targets too, far larger than all else.
                 begun_with = AlignedShards({images: ["caption"], features: ["feature"]}, "train")
-                _start(adapters, language, config.start_prompt, begun_with)
+                _start(adapters, language, config.initial_prompt, begun_with)
             if joint is not None and joint.fitted:
                 _start_mapper(joint, losses, training, config.state_batch_size)
 
@@ -124,7 +126,7 @@ def fit(
         # A mapper that is trained here needs no states of the pairs that it is trained on.
         whole = joint is None or config.refine_steps > 0
         _write_states(context, model, images, whole)
-        if not ranks.first:
+        if not workers.first:
             return {}
         if config.refine_steps:
             refine(context, adapters, features)
@@ -137,7 +139,7 @@ def fit(
 
 
 def _start(adapters: Adapters, language: LanguageModel, prompt: str, pairs: AlignedShards) -> None:
-    """Let the visual tokens start as a text; ``{}`` in it stands for the words of the picture."""
+    """Let the visual tokens start as a text; ``{}`` in it stands for the words of the image."""
     before, slot, after = prompt.partition("{}")
     head, tail = (
         list(language.tokenizer(part, add_special_tokens=False)["input_ids"])
@@ -145,37 +147,37 @@ def _start(adapters: Adapters, language: LanguageModel, prompt: str, pairs: Alig
     )
     if slot and len(head) >= adapters.spec.num_visual_tokens:
         raise ValueError(
-            f"adapters.start_prompt {prompt!r} has {len(head)} tokens before {{}} and there are "
+            f"adapters.initial_prompt {prompt!r} has {len(head)} tokens before {{}} and there are "
             f"{adapters.spec.num_visual_tokens} visual tokens; shorten it"
         )
     place = [language.eos_id] if slot else []
     ids = torch.tensor([*head, *place, *tail], device=language.device)
     words = None
     if slot:
-        rows = pairs.first(START_PAIRS)
+        rows = pairs.first(INITIALIZATION_PAIRS)
         features = torch.from_numpy(np.asarray(rows["feature"], np.float32))
         captions = [str(caption) for caption in rows["caption"]]
         tokens = language.tokenize(captions, sys.maxsize)
         known = [i for i, ids_of in enumerate(tokens) if ids_of]
-        words = words_of_pictures(
+        words = words_of_images(
             features[known].to(language.device),
             [tokens[i] for i in known],
             language.embedding.weight,
         )
-    adapters.captioning.start_from(language.embedding.weight[ids].float(), len(head), words)
+    adapters.captioning.initialize_from(language.embedding.weight[ids].float(), len(head), words)
 
 
 def _start_mapper(
     joint: JointMapper, losses: _Losses, training: AlignedShards, batch_size: int
 ) -> None:
     """Fit the mapper to the states that the untrained E_img gives."""
-    batch = losses.batch(training.first(JOINT_START_PAIRS))
+    batch = losses.batch(training.first(JOINT_INITIALIZATION_PAIRS))
     model = losses.model
     states = model.all_img_states(batch.captions, batch_size).to(model.language.device)
     img = model.adapters.img_tokens.weight.detach().float()
     if batch.targets is None:
         raise ValueError("a mapper cannot start fitted without targets")
-    joint.mapper.start_from(states + img, batch.targets.to(states.device).float())
+    joint.mapper.initialize_from(states + img, batch.targets.to(states.device).float())
 
 
 @dataclass(frozen=True)
@@ -325,7 +327,7 @@ def _write_states(context: StageContext, model: GillModel, images: Path, whole: 
 
     wanted = [n for n in shard_names(images) if whole or not n.startswith("train-")]
     chosen = replace(context, shards=tuple(wanted))
-    map_shards(chosen, images, context.out / STATES, "[IMG] states", convert, Ranks.current())
+    map_shards(chosen, images, context.out / STATES, "[IMG] states", convert, WorkerGroup.current())
 
 
 def _oddities(model: GillModel, images: Path) -> Counter[str]:

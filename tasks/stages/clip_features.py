@@ -18,11 +18,11 @@ from data import schemas
 from data.shards import as_bytes, read_table
 from gill.backbones.vision import VisionEncoder
 from tasks.config.data import ClipFeaturesConfig
-from tasks.runner.context import StageContext
-from tasks.stages.download import IMAGES
-from tasks.parts.loading import load_vision
 from tasks.parts.devices import on_each_device
+from tasks.parts.loading import load_vision
+from tasks.runner.context import StageContext
 from tasks.runner.shard_map import ahead, map_shards
+from tasks.stages.download import IMAGES
 
 FEATURES = "features"
 

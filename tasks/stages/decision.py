@@ -15,10 +15,20 @@ from torch import Tensor
 
 from data.artifacts import Artifact, write_json
 from gill.decision import CHOICES, GENERATE, RETRIEVE, DecisionModel, confident_label
-from gill.evaluation.decisions import apply_threshold, average_precision, best_threshold, bootstrap_macro_f1, calibration, decision_scores, human_agreement, majority, threshold_sweep
+from gill.evaluation.decisions import (
+    apply_threshold,
+    average_precision,
+    best_threshold,
+    bootstrap_macro_f1,
+    calibration,
+    decision_scores,
+    human_agreement,
+    majority,
+    threshold_sweep,
+)
 from gill.training import Trainer
-from tasks.evaluation.decision_labels import Ballots, cast_ballots
 from tasks.config.training import DecisionConfig
+from tasks.evaluation.decision_labels import DecisionLabels, make_decision_labels
 from tasks.runner.context import StageContext
 from tasks.training.loop import RANDOM, finish, optimization, train
 
@@ -36,25 +46,26 @@ class DecisionBatch:
 
 @dataclass(frozen=True)
 class Examples:
-    """Prompts with a confident label: rows of the ballots and their labels."""
+    """Prompts with a confident label: rows of the decision labels and their labels."""
 
     rows: list[int]
     labels: list[int]
 
 
 def run(context: StageContext) -> dict[str, float]:
-    """Write ``decision.safetensors``, ``labels.json`` and ``judgement.json``."""
+    """Write ``decision.safetensors``, ``labels.json`` and ``decision_scores.json``."""
     config: DecisionConfig = context.config
-    ballots = cast_ballots(context)
-    labels = [confident_label(v) for v in ballots.votes]
+    decision_labels = make_decision_labels(context)
+    labels = [confident_label(v) for v in decision_labels.votes]
     kinds = Counter("same" if label is None else CHOICES[label] for label in labels)
     write_json(
         context.out / "labels.json",
-        {"kinds": kinds, "dropped": ballots.dropped,
+        {"kinds": kinds, "dropped": decision_labels.dropped,
          "rows": [{"caption": p, "nearest": float(s), "votes": v} for p, s, v in
-                  zip(ballots.prompts, ballots.nearest, ballots.votes, strict=True)]},
+                  zip(decision_labels.prompts, decision_labels.nearest,
+                      decision_labels.votes, strict=True)]},
     )  # fmt: skip
-    cut, count = ballots.training, len(labels)
+    cut, count = decision_labels.training, len(labels)
     training, held_out = _examples(labels, 0, cut), _examples(labels, cut, count)
     if not training.rows or not held_out.rows:
         raise ValueError(
@@ -63,23 +74,26 @@ def run(context: StageContext) -> dict[str, float]:
             f"({config.margin}) or raise decision.train_prompts"
         )
     with RANDOM:
-        model = fit(context, ballots.states, training, held_out, "")
+        model = fit(context, decision_labels.states, training, held_out, "")
         others = {
             f"with_{name}": fit(
-                context, with_score(ballots, training), training, held_out, f"with_{name}"
+                context, with_score(decision_labels, training), training, held_out, f"with_{name}"
             )
             for name in config.ablations
         }
-    states = {name: with_score(ballots, training) for name in others}
+    states = {name: with_score(decision_labels, training) for name in others}
     predicted = {
         name: other.probabilities(states[name][held_out.rows]).argmax(-1).tolist()
         for name, other in others.items()
     }
-    metrics = judge(context, ballots, training, held_out, model, predicted)
+    metrics = score_decisions(context, decision_labels, training, held_out, model, predicted)
     metrics |= {f"prompts_{name}": float(n) for name, n in kinds.items()}
-    metrics |= {"usual_gap": ballots.usual_gap, "dropped": float(sum(ballots.dropped.values()))}
+    metrics |= {
+        "usual_gap": decision_labels.usual_gap,
+        "dropped": float(sum(decision_labels.dropped.values())),
+    }
     save_file(model.state_dict(), context.out / "decision.safetensors")
-    write_json(context.out / "decision.json", {"llm_dim": ballots.states.shape[-1]})
+    write_json(context.out / "decision.json", {"llm_dim": decision_labels.states.shape[-1]})
     finish(context)
     return metrics
 
@@ -137,25 +151,25 @@ def class_weights(labels: Tensor) -> Tensor:
     return len(labels) / (len(CHOICES) * counts)
 
 
-def with_score(ballots: Ballots, training: Examples) -> Tensor:
+def with_score(decision_labels: DecisionLabels, training: Examples) -> Tensor:
     """[IMG0] with the best retrieval score beside it, standardised: ``(n, 1, llm_dim + 1)``."""
-    known = ballots.nearest[training.rows]
-    score = (ballots.nearest - known.mean()) / known.std(correction=0).clamp(min=1e-6)
-    return torch.cat([ballots.states[:, 0], score[:, None]], dim=-1)[:, None]
+    known = decision_labels.nearest[training.rows]
+    score = (decision_labels.nearest - known.mean()) / known.std(correction=0).clamp(min=1e-6)
+    return torch.cat([decision_labels.states[:, 0], score[:, None]], dim=-1)[:, None]
 
 
-def judge(
+def score_decisions(
     context: StageContext,
-    ballots: Ballots,
+    decision_labels: DecisionLabels,
     training: Examples,
     held_out: Examples,
     model: DecisionModel,
     others: Mapping[str, Sequence[int]],
 ) -> dict[str, float]:
-    """Score the model and its rivals on the held-out prompts, with plots and intervals."""
+    """Score the model and its baselines on the held-out prompts, with plots and intervals."""
     truth = held_out.labels
-    retrieve = model.probabilities(ballots.states[held_out.rows])[:, RETRIEVE].tolist()
-    nearest = ballots.nearest.tolist()
+    retrieve = model.probabilities(decision_labels.states[held_out.rows])[:, RETRIEVE].tolist()
+    nearest = decision_labels.nearest.tolist()
     threshold = best_threshold(training.labels, [nearest[i] for i in training.rows])
     predicted = {
         "model": apply_threshold(retrieve, 0.5),
@@ -172,19 +186,19 @@ def judge(
         metrics[f"{prefix}macro_f1"] = decision_scores(truth, said)["macro_f1"]
         metrics[f"{prefix}macro_f1_low"], metrics[f"{prefix}macro_f1_high"] = intervals[name]
     sweep, reliability = threshold_sweep(truth, retrieve), calibration(truth, retrieve)
-    voters = human_agreement(ballots.votes)
+    annotators = human_agreement(decision_labels.votes)
     metrics |= {
         "score_threshold": threshold,
         "average_precision": average_precision(truth, retrieve),
         "sweep_best_macro_f1": max(point.macro_f1 for point in sweep),
         "calibration_error": reliability.error,
         "brier": reliability.brier,
-        "voter_macro_f1": voters["macro_f1"],
-        "voter_agreement": voters["pairwise"],
+        "annotator_macro_f1": annotators["macro_f1"],
+        "annotator_agreement": annotators["pairwise"],
     }
     points = [asdict(p) for p in sweep]
     write_json(
-        context.out / "judgement.json",
+        context.out / "decision_scores.json",
         {"macro_f1_95": intervals, "sweep": points, "calibration": asdict(reliability)},
     )
     _confusion(context, metrics)

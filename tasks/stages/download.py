@@ -20,21 +20,21 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from data.download import image_shards
 from data.artifacts import write_json
-from data.download.duplicates import settle_duplicates
+from data.download import image_shards
+from data.download.atomic_store import Store
 from data.download.downloader import FetchSettings, Plan, fill, planned, prepare
+from data.download.duplicates import settle_duplicates
+from data.download.http_client import HttpLimits
+from data.download.image_codec import EncodedImage, ImageError, ImageRules, process
 from data.download.image_shards import FAILURES, STATS, OpenShard, Row, shard_name
-from data.download.image_codec import Picture, PictureError, PictureRules, process
 from data.shards import read_table, shard_names
+from data.sources.base import Pair, Rejected, Source, SourceError
 from data.sources.captioned_files import CaptionedFiles
 from data.sources.captioned_urls import CaptionedUrls
 from data.sources.embedded_pack import EmbeddedPack
 from data.sources.huggingface import HuggingFaceDataset
-from data.sources.base import Pair, Rejected, Source, SourceError
 from data.sources.webdataset import TarFiles
-from data.download.atomic_store import Store
-from data.download.http_client import WebLimits
 from tasks.config.data import DownloadConfig
 from tasks.runner.context import StageContext
 from tasks.runner.fan_out import fan_out, reporting
@@ -61,7 +61,7 @@ def source_of(config: DownloadConfig) -> Source:
 
 def settings_of(config: DownloadConfig, store: str) -> FetchSettings:
     """What the downloader wants to know of a recipe."""
-    web = WebLimits(
+    web = HttpLimits(
         contact=config.contact,
         deadline=config.deadline,
         cap=config.largest_bytes,
@@ -74,7 +74,7 @@ def settings_of(config: DownloadConfig, store: str) -> FetchSettings:
     return FetchSettings(
         store=store,
         web=web,
-        pictures=_rules(config),
+        images=_rules(config),
         shard_size=config.shard_size,
         retries=config.retries,
         processes=config.processes,
@@ -83,8 +83,8 @@ def settings_of(config: DownloadConfig, store: str) -> FetchSettings:
     )
 
 
-def _rules(config: DownloadConfig) -> PictureRules:
-    return PictureRules(
+def _rules(config: DownloadConfig) -> ImageRules:
+    return ImageRules(
         resize=config.resize,
         size=config.size,
         quality=config.quality,
@@ -122,8 +122,8 @@ def _adopt(context: StageContext) -> None:
     if not config.retries or any(context.out.iterdir()):
         return
     before = config.model_copy(update={"retries": config.retries[:-1]})
-    from tasks.runner.store import find
     from tasks.runner.execution import fingerprint
+    from tasks.runner.store import find
 
     found = find("download", fingerprint(stage_named("download"), before, context.parts, {}))
     if found is None:
@@ -189,18 +189,18 @@ def _watching(context: StageContext, plan: Plan, passes: int) -> AbstractContext
 
 
 def _convert(context: StageContext, source: Source) -> None:
-    """Shards of a source that holds the pictures themselves."""
+    """Shards of a source that holds the images themselves."""
     config: DownloadConfig = context.config
     store, rules = Store(str(context.out)), _rules(config)
     store.sweep()
     seen = 0
 
-    def made(row: Pair | Rejected) -> Picture | PictureError | None:
+    def made(row: Pair | Rejected) -> EncodedImage | ImageError | None:
         if isinstance(row, Rejected):
             return None
         try:
             return process(row.image or b"", rules)
-        except PictureError as error:
+        except ImageError as error:
             return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -218,20 +218,20 @@ def _convert(context: StageContext, source: Source) -> None:
 def _write(
     store: Store,
     name: str,
-    rows: Iterator[tuple[Pair | Rejected, Picture | PictureError | None]],
+    rows: Iterator[tuple[Pair | Rejected, EncodedImage | ImageError | None]],
 ) -> None:
     shard = OpenShard(store, name, in_order=True)
     try:
-        for pair, picture in rows:
+        for pair, image in rows:
             if isinstance(pair, Rejected):
                 row = Row(pair.key, pair.caption, pair.place, "")
                 shard.fail(row, pair.reason, pair.place)
                 continue
             row = Row(pair.key, pair.caption, pair.origin, pair.source)
-            if isinstance(picture, Picture):
-                shard.add(row, pair.image or b"", picture, shard.keep(picture.data))
-            elif isinstance(picture, PictureError):
-                shard.fail(row, picture.reason, picture.detail)
+            if isinstance(image, EncodedImage):
+                shard.add(row, pair.image or b"", image, shard.keep(image.data))
+            elif isinstance(image, ImageError):
+                shard.fail(row, image.reason, image.detail)
         shard.finish()
     finally:
         shard.close()
@@ -310,7 +310,7 @@ def _show_sizes(context: StageContext, folder: Path) -> None:
     figure = Figure(figsize=(8, 3), layout="constrained")
     panels = figure.subplots(1, 2)
     panels[0].hist([widths, heights], bins=40, label=["width", "height"])
-    panels[0].set(xlabel="pixels as they came", ylabel="pictures", yscale="log")
+    panels[0].set(xlabel="pixels as they came", ylabel="images", yscale="log")
     panels[0].legend()
     panels[1].hist(widths / heights, bins=40)
     panels[1].set(xlabel="width to height", yscale="log")
@@ -332,7 +332,7 @@ def _sample(folder: Path) -> dict[str, list[object]]:
         if len(rows) >= _SAMPLE:
             break
     return {
-        "picture": [Image.open(io.BytesIO(r["image"])).convert("RGB") for r in rows],
+        "image": [Image.open(io.BytesIO(r["image"])).convert("RGB") for r in rows],
         "caption": [r["caption"] for r in rows],
         "key": [r["key"] for r in rows],
     }

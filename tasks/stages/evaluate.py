@@ -20,21 +20,21 @@ from gill.evaluation.decisions import apply_threshold, bootstrap_macro_f1, decis
 from gill.evaluation.retrieval import recall
 from gill.inference.engine import caption_images
 from gill.model import GillModel
+from tasks.config.evaluation import EvaluateConfig
+from tasks.evaluation.answers import Answers, opened, stored_images
+from tasks.evaluation.context_suites import context_metrics, score_contexts
+from tasks.evaluation.decision_labels import score_prompts, votes_of
+from tasks.evaluation.generated_images import TO_TRUE, HeldOut, ImageSet
+from tasks.evaluation.report import Cell, Report
+from tasks.parts.loading import load_language
+from tasks.runner.context import StageContext
 from tasks.stages import adapters as adapters_stage
 from tasks.stages import decision as decision_stage
 from tasks.stages.adapters import STATES
-from tasks.evaluation.answers import Answers, opened, stored_pictures
-from tasks.evaluation.decision_labels import score_prompts, votes_of
 from tasks.stages.clip_features import FEATURES
-from tasks.config.evaluation import EvaluateConfig
-from tasks.evaluation.context_suites import context_metrics, score_contexts
-from tasks.runner.context import StageContext
 from tasks.stages.download import IMAGES
-from tasks.parts.loading import load_language
-from tasks.tracking.memory import release_memory
-from tasks.evaluation.generated_images import TO_TRUE, HeldOut, PictureSet
-from tasks.evaluation.report import Cell, Report
 from tasks.stages.text_targets import TARGETS
+from tasks.tracking.memory import release_memory
 
 WORST = 12  # prompts that the report shows
 
@@ -82,7 +82,7 @@ def _answers(
         metrics |= {f"retrieval_{k}": v for k, v in found.items()}
     columns: dict[str, list[Cell]] = {}
     if "generation" in chosen:
-        found, shown = _pictures(context, answers, rows, report)
+        found, shown = _images(context, answers, rows, report)
         metrics |= found
         columns |= shown
     if "decisions" in chosen:
@@ -92,10 +92,10 @@ def _answers(
     if columns:
         count = min(config.gallery, *(len(values) for values in columns.values()))
         keys = [str(k) for k in rows["key"][:count]]
-        stored = stored_pictures(context.inputs["download"], keys, "test")
+        stored = stored_images(context.inputs["download"], keys, "test")
         gallery: dict[str, list[Cell]] = {
             "prompt": [str(c) for c in rows["caption"][:count]],
-            "true picture": [stored[k] for k in keys],
+            "true image": [stored[k] for k in keys],
             **{name: values[:count] for name, values in columns.items()},
         }
         context.log.table("gallery", gallery)
@@ -151,30 +151,30 @@ def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return found
 
 
-def _pictures(
+def _images(
     context: StageContext, answers: Answers, rows: Columns, report: Report
 ) -> tuple[dict[str, float], dict[str, list[Cell]]]:
-    """Scores of the picture sets over the seeds, and the pictures of the first seed."""
+    """Scores of the image sets over the seeds, and the images of the first seed."""
     config: EvaluateConfig = context.config
     held = HeldOut.load(context, answers, rows)
-    drawn = held.draw()
-    first = drawn[0]
+    sampled = held.sample()
+    first = sampled[0]
     report.worst(_worst(held, first))
     shown: dict[str, list[Cell]] = {
-        name: [opened(p) for p in made.pictures[: config.gallery]] for name, made in first.items()
+        name: [opened(p) for p in made.images[: config.gallery]] for name, made in first.items()
     }
-    return over_seeds([held.scores(sets) for sets in drawn]), shown
+    return over_seeds([held.scores(sets) for sets in sampled]), shown
 
 
-def _worst(held: HeldOut, sets: Mapping[str, PictureSet]) -> dict[str, list[Cell]]:
+def _worst(held: HeldOut, sets: Mapping[str, ImageSet]) -> dict[str, list[Cell]]:
     similarity = sets["gill"].values[TO_TRUE]
     worst = similarity.argsort()[:WORST].tolist()
     keys = [held.keys[i] for i in worst]
-    stored = stored_pictures(held.context.inputs["download"], keys, "test")
+    stored = stored_images(held.context.inputs["download"], keys, "test")
     return {
         "prompt": [held.captions[i] for i in worst],
-        "true picture": [stored[k] for k in keys],
-        **{name: [made.pictures[i] for i in worst] for name, made in sets.items()},
+        "true image": [stored[k] for k in keys],
+        **{name: [made.images[i] for i in worst] for name, made in sets.items()},
         "similarity": [float(similarity[i]) for i in worst],
     }
 
@@ -196,7 +196,7 @@ def _decisions(
     nearest = [row["nearest"] for row in scored]
     metrics |= decision_metrics(labels, choices, nearest, made.metrics)
     first = [row["retrieved_key"] for row in scored[: config.gallery]]
-    stored = stored_pictures(context.inputs["download"], first)
+    stored = stored_images(context.inputs["download"], first)
     return metrics, {
         "retrieved": [stored[k] for k in first],
         "decision": [f"{CHOICES[c]} ({float(p[c]):.2f})"
@@ -211,11 +211,11 @@ def decision_metrics(
     nearest: Sequence[float],
     made: Mapping[str, float],
 ) -> dict[str, float]:
-    """Macro F1 of the model and of its rivals on the prompts with a confident label.
+    """Macro F1 of the model and of its baselines on the prompts with a confident label.
 
     Args:
         nearest: the best retrieval score of each prompt.
-        made: what the decision stage reported: its label counts and the rival's threshold.
+        made: what the decision stage reported: its label counts and the baseline's threshold.
     """
     confident = [i for i, label in enumerate(labels) if label is not None]
     if not confident:

@@ -1,4 +1,4 @@
-"""Stage 6: the image side of retrieval: unit vectors of the pictures that can be retrieved."""
+"""Stage 6: the image side of retrieval: unit vectors of the images that can be retrieved."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from data import schemas
 from data.artifacts import Artifact
 from data.shards import from_bytes, lists, matrix, read_table, shard_names, write_shard
-from gill.retrieval import RetrievalMaps
 from gill.inference.index import EXACT_UP_TO, Index
-from tasks.stages.clip_features import FEATURES
+from gill.retrieval import RetrievalMaps
 from tasks.config.data import IndexConfig
 from tasks.runner.context import StageContext
+from tasks.stages.clip_features import FEATURES
 
 EMBEDDINGS = "embeddings"
 
@@ -52,7 +52,7 @@ def run(context: StageContext) -> dict[str, float]:
         write_shard(context.out / EMBEDDINGS / name, pa.table(columns, schema=schema))
         count += len(table)
         context.log.progress(done, len(names), "shards")
-    return {"pictures": float(count), "dim": float(vectors.shape[1])}
+    return {"images": float(count), "dim": float(vectors.shape[1])}
 
 
 def load(artifact: Artifact) -> Index:

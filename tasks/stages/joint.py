@@ -10,13 +10,13 @@ import torch
 
 from data import schemas
 from data.shards import shard_names
+from gill.data_parallel import WorkerGroup
 from gill.mapper import MapperSize
-from gill.data_parallel import Ranks
 from gill.specs import MapperSpec
-from tasks.stages import adapters, mapper
 from tasks.config.training import JointConfig
-from tasks.runner.context import StageContext
 from tasks.parts.loading import load_language
+from tasks.runner.context import StageContext
+from tasks.stages import adapters, mapper
 from tasks.stages.text_targets import TARGETS
 from tasks.training.loop import RANDOM, finish
 
@@ -38,7 +38,7 @@ def run(context: StageContext) -> dict[str, float]:
         made, targets, config.loss_form, config.generation_weight, config.start == "fitted"
     )
     metrics = adapters.fit(context, language, joint)
-    if Ranks.current().first:
+    if WorkerGroup.current().first:
         mapper.save(context.out, spec, made)
         finish(context)
     return metrics

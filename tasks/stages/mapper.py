@@ -16,19 +16,19 @@ from torch import Tensor
 from data import schemas
 from data.artifacts import Artifact, write_json
 from data.shards import AlignedShards, Columns, ShuffledBatches
+from gill.data_parallel import WorkerGroup, parts
 from gill.losses import generation_loss
 from gill.mapper import Mapper, MapperKind, MapperSize, new_mapper
-from gill.data_parallel import Ranks, parts
 from gill.specs import MapperSpec
 from gill.training import Trainer, autocast
-from tasks.stages.adapters import STATES
 from tasks.config.training import MapperConfig
-from tasks.runner.context import StageContext
 from tasks.parts.devices import device_of
+from tasks.runner.context import StageContext
+from tasks.stages.adapters import STATES
 from tasks.stages.text_targets import TARGETS
 from tasks.training.loop import RANDOM, finish, held_out, on_device, optimization, train
 
-START_PAIRS = 4096  # that a fitted start is fitted to
+INITIALIZATION_PAIRS = 4096  # that a fitted start is fitted to
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def run(context: StageContext) -> dict[str, float]:
     guess = mean.expand(len(true), -1, -1)
     constant = generation_loss(guess, true.view(-1, num_targets, target_dim), config.loss_form)
     metrics["mean_target_l_g"] = float(constant)  # what ignoring the caption would reach
-    if Ranks.current().first:
+    if WorkerGroup.current().first:
         finish(context)
     return metrics
 
@@ -84,7 +84,7 @@ def _fit(
     name: str,
 ) -> dict[str, float]:
     config: MapperConfig = context.config
-    device, ranks = device_of(context.runtime), Ranks.current()
+    device, workers = device_of(context.runtime), WorkerGroup.current()
     with RANDOM:
         torch.manual_seed(config.seed)
         mapper = build(spec).to(device)
@@ -109,11 +109,11 @@ def _fit(
             return (_batch(rows, spec, img, device) for rows in order.batches(start))
 
         def split(batch: MapperBatch) -> list[tuple[MapperBatch, float]]:
-            return parts(len(batch), ranks, config.accumulate, lambda rows, _: batch.rows(rows))
+            return parts(len(batch), workers, config.accumulate, lambda rows, _: batch.rows(rows))
 
         def start() -> None:
-            rows = _batch(training.first(START_PAIRS), spec, img, device)
-            mapper.start_from(rows.inputs, rows.targets.float())
+            rows = _batch(training.first(INITIALIZATION_PAIRS), spec, img, device)
+            mapper.initialize_from(rows.inputs, rows.targets.float())
 
         trainer = Trainer(mapper, loss, optimization(config), split=split)
         fitted = start if config.start == "fitted" else None
@@ -121,7 +121,7 @@ def _fit(
         metrics = {f"validation_{k}": v for k, v in validate().items()}
     prefix = f"{name}_" if name else ""
     context.log.metrics({f"{prefix}{k}": v for k, v in metrics.items()}, config.steps)
-    if ranks.first:
+    if workers.first:
         save(context.out, spec, mapper)
     return {**metrics, "trained_parameters": float(sum(p.numel() for p in mapper.parameters()))}
 

@@ -13,11 +13,11 @@ from data.quantization import block_of, quantise
 from data.shards import as_bytes, lists, read_table
 from gill.backbones.image_generator import ImageGenerator
 from tasks.config.data import TextTargetsConfig
-from tasks.runner.context import StageContext
-from tasks.stages.download import IMAGES
-from tasks.parts.loading import load_generator
 from tasks.parts.devices import on_each_device
+from tasks.parts.loading import load_generator
+from tasks.runner.context import StageContext
 from tasks.runner.shard_map import map_shards
+from tasks.stages.download import IMAGES
 
 TARGETS = "targets"
 

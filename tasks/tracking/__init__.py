@@ -1,1 +1,1 @@
-"""TODO."""
+"""What stages say while they work, and MLflow, which keeps it."""

@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-
 import ctypes
 import gc
-import hashlib
-import json
-import os
 import sys
 import threading
 from ctypes.util import find_library
-from pathlib import Path
 from typing import TYPE_CHECKING
-from filelock import FileLock
-from data.artifacts import sha256_of
-from tasks.config.parts import GeneratorConfig, LanguageConfig, PartConfig, RuntimeConfig, VisionConfig
+
 if TYPE_CHECKING:
-    import torch
-
-    from gill.backbones.image_generator import ImageGenerator
-    from gill.backbones.language import LanguageModel
-    from gill.backbones.vision import VisionEncoder
+    pass
 
 
-
-import logging
-import os
-import socket
-import subprocess
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-from filelock import FileLock
-from data.artifacts import Artifact
-from tasks.paths import ROOT, var_folder
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from mlflow import MlflowClient
-    from PIL.Image import Image
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    pass
 
 
 def release_memory() -> None:
@@ -63,15 +38,12 @@ def release_memory() -> None:
             trim(0)
 
 
-
 @contextmanager
 def peak_memory() -> Iterator[dict[str, float]]:
     """Sample the resident memory of this process and of those it started.
 
     The dictionary holds ``peak_memory_bytes`` after.
     """
-    import threading
-
     import psutil
 
     process, found, stop = psutil.Process(), {"peak_memory_bytes": 0.0}, threading.Event()

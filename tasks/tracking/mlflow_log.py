@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import logging
-import os
-import socket
-import subprocess
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-from filelock import FileLock
-from data.artifacts import Artifact
-from tasks.paths import ROOT, var_folder
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from mlflow import MlflowClient
     from PIL.Image import Image
-from tasks.tracking.stage_log import logger, StageLog, ConsoleLog
 from tasks.tracking.mlflow_runs import client, log_metrics
+from tasks.tracking.stage_log import ConsoleLog
 
 
 class MlflowStageLog(ConsoleLog):
@@ -37,7 +24,7 @@ class MlflowStageLog(ConsoleLog):
         """See ``StageLog``."""
         log_metrics(self.run_id, values, step)
 
-    def picture(self, name: str, image: Image) -> None:
+    def image(self, name: str, image: Image) -> None:
         """See ``StageLog``."""
         client().log_image(self.run_id, image, artifact_file=f"{name}.png")
 

@@ -1,4 +1,4 @@
-"""The one place that knows MLflow: runs, metrics, pictures, tables, data sets, model versions.
+"""The one place that knows MLflow: runs, metrics, images, tables, data sets, model versions.
 
 Everything goes through ``MlflowClient`` with explicit run ids, so stages that run side by side in
 threads cannot write into each other's runs.
@@ -6,26 +6,22 @@ threads cannot write into each other's runs.
 
 from __future__ import annotations
 
-
-import logging
 import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
 from filelock import FileLock
+
 from data.artifacts import Artifact
 from tasks.paths import ROOT, var_folder
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from mlflow import MlflowClient
-    from PIL.Image import Image
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 EXPERIMENT = "gill"
@@ -83,30 +79,30 @@ def git_revision() -> str:
 
 def start_run(name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
     """Start a run and return its id."""
-    all_tags = {**tags, "git": git_revision(), "process": process_mark(os.getpid())}
+    all_tags = {**tags, "git": git_revision(), "process": process_identity(os.getpid())}
     if parent is not None:
         all_tags["mlflow.parentRunId"] = parent
     run = client().create_run(experiment_id(), run_name=name, tags=all_tags)
     return str(run.info.run_id)
 
 
-def process_mark(pid: int) -> str:
+def process_identity(pid: int) -> str:
     """A process by host, number and start, so that a number used again is another process."""
     import psutil
 
     return f"{socket.gethostname()}/{pid}/{psutil.Process(pid).create_time():.2f}"
 
 
-def is_lost(mark: str) -> bool:
+def is_lost(fingerprint: str) -> bool:
     """Whether the process of a mark was on this host and is gone."""
     import psutil
 
-    host, _, numbers = mark.partition("/")
+    host, _, numbers = fingerprint.partition("/")
     if host != socket.gethostname():
         return False
     pid = numbers.partition("/")[0]
     try:
-        return process_mark(int(pid)) != mark
+        return process_identity(int(pid)) != fingerprint
     except psutil.NoSuchProcess:
         return True
 

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-
 import logging
-import os
-import socket
-import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from filelock import FileLock
-from data.artifacts import Artifact
-from tasks.paths import ROOT, var_folder
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from mlflow import MlflowClient
     from PIL.Image import Image
-
 
 
 logger = logging.getLogger("gill")
@@ -33,14 +22,14 @@ class StageLog(Protocol):
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Numbers at a step."""
 
-    def picture(self, name: str, image: Image) -> None:
-        """A picture, shown among the run's artifacts."""
+    def image(self, name: str, image: Image) -> None:
+        """An image, shown among the run's artifacts."""
 
     def figure(self, name: str, figure: Figure) -> None:
         """A plot."""
 
     def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
-        """A table; PIL pictures in it are shown."""
+        """A table; PIL images in it are shown."""
 
     def document(self, name: str, text: str) -> None:
         """A text file, such as ``report.html``."""
@@ -84,7 +73,7 @@ class ConsoleLog:
         """See ``StageLog``."""
         self.history.append((step, dict(values)))
 
-    def picture(self, name: str, image: Image) -> None:
+    def image(self, name: str, image: Image) -> None:
         """See ``StageLog``."""
 
     def figure(self, name: str, figure: Figure) -> None:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The loop around a stage's trainer, and checkpoints."""

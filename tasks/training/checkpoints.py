@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-
 import logging
 import math
 import os
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-import numpy as np
-import numpy.typing as npt
+
 import torch
-from torch import Tensor
-from data.artifacts import write_json
-from data.shards import AlignedShards, Columns
-from gill.training import NonFiniteLossError, Optimization, ResumeError, Trainer
-from tasks.config.training import PairsTrainingConfig, TrainingConfig
-from tasks.runner.context import StageContext
 
-
+from gill.training import ResumeError, Trainer
 
 logger = logging.getLogger("gill")
 

@@ -19,8 +19,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from data.sources.embedded_pack import EmbeddedPack
 from data.sources.base import Pair
+from data.sources.embedded_pack import EmbeddedPack
 from gill.backbones import fitting, image_generator, vision
 from gill.evaluation.retrieval import recall
 from gill.training import Optimization, Trainer
@@ -154,13 +154,13 @@ def ship_generator() -> dict[str, float]:
 
 
 def sample_sheet(captions: list[str], path: Path, guidance_scale: float, steps: int) -> None:
-    """Save a sheet of pictures of the shipped generator, one for each caption."""
+    """Save a sheet of images of the shipped generator, one for each caption."""
     from torchvision.utils import save_image
 
     generator = image_generator.load_embedded(GENERATOR)
     embeds = generator.encode_text(captions)
-    pictures = generator.generate(embeds, list(range(len(captions))), guidance_scale, steps)
-    save_image(pictures, path, nrow=8)
+    images = generator.generate(embeds, list(range(len(captions))), guidance_scale, steps)
+    save_image(images, path, nrow=8)
 
 
 def _drive(trainer: Trainer, name: str, count: int, batch_size: int, every: int = 200) -> float:
@@ -205,7 +205,7 @@ def _encode(encode: Callable[[list[str]], Tensor], texts: list[str]) -> Tensor:
     return torch.cat([encode(texts[i : i + 128]) for i in range(0, len(texts), 128)])
 
 
-def _pictures(pairs: list[Pair]) -> Iterator[Image.Image]:
+def _images(pairs: list[Pair]) -> Iterator[Image.Image]:
     for pair in pairs:
         with Image.open(io.BytesIO(pair.image or b"")) as image:
             yield image.convert("RGB")
@@ -213,15 +213,15 @@ def _pictures(pairs: list[Pair]) -> Iterator[Image.Image]:
 
 def _pixels(split: str) -> Tensor:
     size = (image_generator.EMBEDDED_SIZE, image_generator.EMBEDDED_SIZE)
-    pictures = [
-        np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
-        for picture in _pictures(list(EmbeddedPack().pairs(split)))
+    images = [
+        np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+        for image in _images(list(EmbeddedPack().pairs(split)))
     ]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
 def _pooled_images(encoder: vision.VisionEncoder, pairs: list[Pair]) -> Tensor:
-    prepared = list(_pictures(pairs))
+    prepared = list(_images(pairs))
     return torch.cat(
         [encoder.pooled(encoder.prepare(prepared[i : i + 64])) for i in range(0, len(prepared), 64)]
     )

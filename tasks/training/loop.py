@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-
-import logging
 import math
-import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from pickle import UnpicklingError
+from collections.abc import Callable, Iterable
 from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
 from data.artifacts import write_json
 from data.shards import AlignedShards, Columns
-from gill.training import NonFiniteLossError, Optimization, ResumeError, Trainer
+from gill.training import NonFiniteLossError, Optimization, Trainer
 from tasks.config.training import PairsTrainingConfig, TrainingConfig
 from tasks.runner.context import StageContext
-from tasks.training.checkpoints import logger, restore, Selection, Checkpoints
-
+from tasks.training.checkpoints import Checkpoints, Selection, logger
 
 # Training draws from PyTorch's global generator, which all threads share: one stage at a time.
 RANDOM = threading.Lock()
@@ -68,7 +63,7 @@ def train(
     Args:
         batches: gives the batches from a position on.
         name: prefix of the metrics and the checkpoints, for a stage that trains several things.
-        validate: held-out metrics, computed every ``validate_every`` steps by the first rank.
+        validate: held-out metrics, computed every ``validate_every`` steps by the first worker.
         metric: the one by which the best step is chosen; lower is better.
         start: changes the untrained weights where there is no checkpoint to go on from.
 
@@ -78,16 +73,18 @@ def train(
     """
     config: TrainingConfig = context.config
     prefix = f"{name}_" if name else ""
-    checkpoints = Checkpoints(context.out, prefix, config.keep_checkpoints, config.bearing())
+    checkpoints = Checkpoints(
+        context.out, prefix, config.keep_checkpoints, config.fingerprint_fields()
+    )
     selection = checkpoints.restore(trainer)
     if start is not None and trainer.step == 0:
         start()
-    trainer.ranks.barrier()  # the first rank may write a newer one as soon as it goes on
+    trainer.workers.barrier()  # the first worker may write a newer one as soon as it goes on
     try:
         _run(trainer, batches, context, prefix, checkpoints, selection, validate, metric)
     except NonFiniteLossError as error:
         path = context.out / f"{prefix}{_NOT_FINITE}"
-        if trainer.ranks.first:
+        if trainer.workers.first:
             write_json(path, {"step": error.step, "losses": error.losses, "keys": error.keys})
         raise NonFiniteLossError(error.step, error.losses, error.keys, str(path)) from error
     if validate is not None and config.keep_best:
@@ -135,7 +132,7 @@ def _run(
             _validate(trainer, context, prefix, checkpoints, selection, validate, metric)
             last = last or bool(patience and selection.waited >= patience)
         due = time.monotonic() - saved > 60 * config.checkpoint_minutes
-        if trainer.ranks.first and (due or last or report.step % config.checkpoint_every == 0):
+        if trainer.workers.first and (due or last or report.step % config.checkpoint_every == 0):
             trainer.check()
             checkpoints.save(trainer, selection)
             saved = time.monotonic()
@@ -155,17 +152,17 @@ def _validate(
     metric: str,
 ) -> None:
     found = torch.zeros(1, dtype=torch.float32, device=trainer.device)
-    if trainer.ranks.first:
+    if trainer.workers.first:
         values = validate()
         found += values[metric]
         context.log.metrics({f"{prefix}validation_{k}": v for k, v in values.items()}, trainer.step)
-    trainer.ranks.share([found])  # all ranks must choose alike
+    trainer.workers.broadcast([found])  # all workers must choose alike
     value = float(found)
     if not math.isfinite(value):
         raise NonFiniteLossError(trainer.step, {f"validation_{metric}": value})
     if value < selection.best:
         selection.best, selection.best_step, selection.waited = value, trainer.step, 0
-        if context.config.keep_best and trainer.ranks.first:
+        if context.config.keep_best and trainer.workers.first:
             checkpoints.save_best(trainer)
     else:
         selection.waited += 1

@@ -144,25 +144,25 @@ def test_names_are_sorted_and_by_split(folders):
     assert len(shard_names(folders[0])) == 6
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_ranks_share_each_batch_without_overlap(folders, ranks):
+@pytest.mark.parametrize("workers", [2, 4])
+def test_ranks_share_each_batch_without_overlap(folders, workers):
     alone = keys_of(order(folders), 12)
-    parts = [keys_of(order(folders, rank=r, ranks=ranks), 12) for r in range(ranks)]
+    parts = [keys_of(order(folders, rank=r, workers=workers), 12) for r in range(workers)]
     for batch, *shares in zip(alone, *parts, strict=True):
-        assert [len(share) for share in shares] == [len(batch) // ranks] * ranks
+        assert [len(share) for share in shares] == [len(batch) // workers] * workers
         assert sorted(k for share in shares for k in share) == sorted(batch)
 
 
-def test_a_run_goes_on_with_another_number_of_ranks(folders):
+def test_a_run_goes_on_with_another_number_of_workers(folders):
     alone = keys_of(order(folders), 14)
-    shares = [keys_of(order(folders, rank=r, ranks=2), 7, start=7) for r in range(2)]
+    shares = [keys_of(order(folders, rank=r, workers=2), 7, start=7) for r in range(2)]
     for batch, left, right in zip(alone[7:], *shares, strict=True):
         assert sorted(left + right) == sorted(batch)
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(folders):
-    with pytest.raises(ValueError, match="multiple of the number of ranks"):
-        order(folders, rank=0, ranks=3)
+    with pytest.raises(ValueError, match="multiple of the number of workers"):
+        order(folders, rank=0, workers=3)
 
 
 def test_misalignment_is_named_before_the_first_batch(folders):

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from tasks.tracking import mlflow_runs
 from tasks.evaluation.sweep import Point, as_table, headline, plots
+from tasks.tracking import mlflow_runs
 
 
 def point(value, *runs, similarities=(), own=False):

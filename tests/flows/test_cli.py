@@ -8,27 +8,27 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gill.inference.engine import Gill
 from flows.cli import main
+from gill.inference.engine import Gill
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     Image.new("RGB", (30, 40), "red").save(tmp_path / "a.png")
     return str(tmp_path / "a.png")
 
 
-def test_it_runs_as_a_module(trained_var, picture, tmp_path):
+def test_it_runs_as_a_module(trained_var, image, tmp_path):
     out = tmp_path / "out"
     done = subprocess.run(
-        [sys.executable, "-m", "gill", "generate", "--text", "a cat", "--image", picture, "--out",
+        [sys.executable, "-m", "gill", "generate", "--text", "a cat", "--image", image, "--out",
          str(out), "--image-bias", "inf", "--max-new-tokens", "2", "--num-images", "2"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     record = json.loads((out / "answer.json").read_text())
-    assert record["prompt"] == [{"text": "a cat"}, {"image": picture}]
+    assert record["prompt"] == [{"text": "a cat"}, {"image": image}]
     files = [segment["file"] for segment in record["answer"] if "file" in segment]
     assert len(files) == 4
     for file in files:
@@ -38,7 +38,7 @@ def test_it_runs_as_a_module(trained_var, picture, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_pictures_and_text_keep_their_order(trained_var, picture, tmp_path, monkeypatch, capsys):
+def test_images_and_text_keep_their_order(trained_var, image, tmp_path, monkeypatch, capsys):
     seen = {}
 
     def keep(self, prompt, **changes):
@@ -47,25 +47,25 @@ def test_pictures_and_text_keep_their_order(trained_var, picture, tmp_path, monk
 
     monkeypatch.setattr(Gill, "generate", keep)
     out = ["--out", str(tmp_path / "out")]
-    text = ["--text", "one", "--image", picture, "--text", "two", "--text", "three"]
+    text = ["--text", "one", "--image", image, "--text", "two", "--text", "three"]
     assert main(["generate", *text, *out, "--top-p", "0.5", "--truncate-left"]) == 0
     kinds = [item if isinstance(item, str) else type(item).__name__ for item in seen["prompt"]]
     assert kinds == ["one", "Image", "two", "three"]
     assert seen["changes"] == {"top_p": 0.5, "truncate_left": True}
 
 
-def test_an_index_is_made_and_used(trained_var, picture, tmp_path, capsys):
+def test_an_index_is_made_and_used(trained_var, image, tmp_path, capsys):
     out = tmp_path / "index"
     assert main(["index", "--images", str(tmp_path), "--out", str(out)]) == 0
-    assert capsys.readouterr().out == "pictures: 1\n"
+    assert capsys.readouterr().out == "images: 1\n"
     command = ["generate", "--text", "x", "--index", str(out), "--out", str(tmp_path / "answer"),
                "--image-bias", "inf", "--max-new-tokens", "1", "--choice", "retrieve"]  # fmt: skip
     assert main(command) == 0
-    assert f"from {picture}" in capsys.readouterr().out
+    assert f"from {image}" in capsys.readouterr().out
 
 
-def test_errors_are_one_line_and_change_nothing(trained_var, picture, tmp_path, capsys):
-    (tmp_path / "text.png").write_text("no picture")
+def test_errors_are_one_line_and_change_nothing(trained_var, image, tmp_path, capsys):
+    (tmp_path / "text.png").write_text("no image")
     (tmp_path / "done").mkdir()
     (tmp_path / "done" / "answer.json").write_text("{}")
     before = sorted(tmp_path.rglob("*"))
@@ -74,10 +74,10 @@ def test_errors_are_one_line_and_change_nothing(trained_var, picture, tmp_path, 
         "the prompt is empty": out,
         "a --text is blank": ["--text", " ", *out],
         "there is no file": ["--image", str(tmp_path / "none.png"), *out],
-        "is no picture": ["--image", str(tmp_path / "text.png"), *out],
+        "is no image": ["--image", str(tmp_path / "text.png"), *out],
         "is a folder": ["--image", str(tmp_path), *out],
         "holds an answer already": ["--text", "x", "--out", str(tmp_path / "done")],
-        "is a file": ["--text", "x", "--out", picture],
+        "is a file": ["--text", "x", "--out", image],
         "top_p is 3.0": ["--text", "x", "--top-p", "3", *out],
         "has 256": ["--text", "x" * 300, *out],
         "holds no run": ["--text", "x", "--model", "nowhere", *out],

@@ -73,8 +73,8 @@ def test_the_joint_schedule_trains_adapters_and_mapper_in_one_stage():
 
 def test_settings_of_validation_bear_on_a_result_only_where_it_chooses():
     plain, chosen = tiny().mapper, resolve("tiny", {"mapper.keep_best": True}).mapper
-    assert "validate_every" not in plain.bearing()
-    assert chosen.bearing()["validate_every"] == plain.validate_every
+    assert "validate_every" not in plain.fingerprint_fields()
+    assert chosen.fingerprint_fields()["validate_every"] == plain.validate_every
 
 
 def test_captions_must_fit_beside_the_img_tokens():

@@ -108,7 +108,7 @@ def test_a_run_that_left_no_summary_is_told_from_one_that_failed(tmp_path):
     log.write_text("the watcher saw a crash")
     assert "was killed" in main._failure(summary, 1, log)
     assert "the watcher saw a crash" in main._failure(summary, 1, log)
-    write_json(summary, {"state": "failed", "error": "no pictures"})
-    assert main._failure(summary, 0, log) == "the run failed: no pictures"
+    write_json(summary, {"state": "failed", "error": "no images"})
+    assert main._failure(summary, 0, log) == "the run failed: no images"
     write_json(summary, {"state": "completed", "error": None})
     assert main._failure(summary, 0, log) is None

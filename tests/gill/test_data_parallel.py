@@ -1,4 +1,4 @@
-"""Batches in parts, on one rank and on several, add up to the whole batch."""
+"""Batches in parts, on one worker and on several, add up to the whole batch."""
 
 import os
 import subprocess
@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gill.backbones.testing import micro_models
+from gill.data_parallel import WorkerGroup, cut, own_rows
 from gill.losses import contrastive_loss, contrastive_loss_of_part
 from gill.mapper import MapperSize, new_mapper
 from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
-from gill.data_parallel import Ranks, cut, own_rows
 from gill.specs import AdapterSpec
 from gill.training import Optimization, Trainer
 
-SIZES = (8, 5, 1, 7)  # of the batches: uneven, and fewer examples than ranks
+SIZES = (8, 5, 1, 7)  # of the batches: uneven, and fewer examples than workers
 WORDS = ["a", "cat,", "the", "flag", "of", "an", "old", "red", "truck,", "3d"]
 
 
@@ -31,8 +31,10 @@ def test_pieces_cover_every_row_once_and_keep_pairs(count, pieces):
     assert len(found) == pieces
     assert [i for rows in found for i in range(count)[rows]] == list(range(count))
     assert all(rows.start % 2 == 0 or rows.start == count for rows in found)
-    of_ranks = [rows for r in range(pieces) for rows in own_rows(count, Ranks(r, pieces), 1)]
-    assert of_ranks == found
+    of_workers = [
+        rows for r in range(pieces) for rows in own_rows(count, WorkerGroup(r, pieces), 1)
+    ]
+    assert of_workers == found
 
 
 def test_contrastive_parts_by_plain_autograd():
@@ -115,21 +117,21 @@ def test_accumulation_equals_the_large_batch(whole, accumulate):
 
 
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory):
-    """What each of two gloo ranks ends with, by accumulation."""
-    folder = tmp_path_factory.mktemp("ranks")
+def two_workers(tmp_path_factory):
+    """What each of two gloo workers ends with, by accumulation."""
+    folder = tmp_path_factory.mktemp("workers")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    ranks = [
+    workers = [
         subprocess.Popen([sys.executable, __file__, str(rank), folder], env=environment)
         for rank in range(2)
     ]
-    assert [rank.wait(timeout=180) for rank in ranks] == [0, 0]
+    assert [rank.wait(timeout=180) for rank in workers] == [0, 0]
     return {a: [load_file(folder / f"{a}-{rank}.safetensors") for rank in range(2)] for a in (1, 2)}
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_two_ranks_equal_one_rank(whole, two_ranks, accumulate):
-    first, second = two_ranks[accumulate]
+def test_two_workers_equal_one_worker(whole, two_workers, accumulate):
+    first, second = two_workers[accumulate]
     same(first, whole)
     same(second, whole)
     weights = [name for name in first if not name.startswith(("grad.", "loss."))]

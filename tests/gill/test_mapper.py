@@ -73,7 +73,7 @@ def test_fitted_start_knows_the_mean_target_and_trains_faster(kind, hidden):
         torch.manual_seed(0)
         mapper = new_mapper(12, 3, 5, 7, size)
         if fitted:
-            mapper.start_from(inputs[:300], targets[:300])
+            mapper.initialize_from(inputs[:300], targets[:300])
             begun = (mapper(inputs[300:]) - targets[300:]).square().mean()
             assert begun < 2 * mean
         optimizer = torch.optim.AdamW(mapper.parameters(), lr=3e-3)
@@ -89,7 +89,7 @@ def test_gill_mapper_starts_as_a_regression():
     inputs, targets = related()
     torch.manual_seed(0)
     mapper = new_mapper(12, 3, 5, 7, MapperSize("gill", 16, 1, 2, 32))
-    mapper.start_from(inputs[:300], targets[:300])
+    mapper.initialize_from(inputs[:300], targets[:300])
     mean = (targets - targets.mean(0)).square().mean()
     assert (mapper(inputs[300:]) - targets[300:]).square().mean() < 0.6 * mean
 

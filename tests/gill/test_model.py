@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gill.backbones.testing import micro_models
 from gill.backbones.language import LanguageModel, UnsuitableModelError, load_pretrained
-from gill.captioning import START_SCALE, CaptioningMap, words_of_pictures
+from gill.backbones.testing import micro_models
+from gill.captioning import INITIAL_SCALE, CaptioningMap, words_of_images
 from gill.losses import contrastive_loss, generation_loss
 from gill.mapper import MapperSize, new_mapper
 from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
@@ -443,26 +443,26 @@ def test_a_folder_with_another_kind_of_model_is_refused(tmp_path):
         load_pretrained(str(tmp_path), "float32", torch.device("cpu"))
 
 
-def test_visual_tokens_start_as_a_text_that_pictures_change_a_little():
+def test_visual_tokens_start_as_a_text_that_images_change_a_little():
     maps = CaptioningMap(5, 4, 3)
     weight = maps.linear.weight.detach().clone()
     rows = torch.randn(2, 3)
-    maps.start_from(rows)
+    maps.initialize_from(rows)
     torch.testing.assert_close(maps(torch.zeros(1, 5))[0], rows[[0, 1, 1, 1]])
-    torch.testing.assert_close(maps.linear.weight.detach(), START_SCALE * weight)
-    maps.start_from(torch.randn(6, 3))  # what is too long is cut
+    torch.testing.assert_close(maps.linear.weight.detach(), INITIAL_SCALE * weight)
+    maps.initialize_from(torch.randn(6, 3))  # what is too long is cut
     assert maps(torch.zeros(2, 5)).shape == (2, 4, 3)
 
 
-def test_one_visual_token_starts_as_the_words_of_the_picture():
+def test_one_visual_token_starts_as_the_words_of_the_image():
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.randn(9, 3, generator=generator)
     # Features that tell the caption's rare token; token 0 is in every caption.
     captions = [[0, 1 + i % 4] for i in range(400)]
     features = torch.eye(4)[[i % 4 for i in range(400)]]
-    weight, bias = words_of_pictures(features, captions, embeddings)
+    weight, bias = words_of_images(features, captions, embeddings)
     maps = CaptioningMap(4, 3, 3)
-    maps.start_from(embeddings[[7, 8, 7]], 1, (weight, bias))
+    maps.initialize_from(embeddings[[7, 8, 7]], 1, (weight, bias))
     visual = maps(torch.eye(4))
     for token in range(1, 5):
         own = visual[token - 1, 1]

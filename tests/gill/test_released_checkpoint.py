@@ -7,10 +7,17 @@ import torch
 from torch import nn
 
 from gill.backbones.testing import micro_models
-from gill.released_checkpoint import ARGS, DECISION, WEIGHTS, CheckpointMismatchError, read_released, write_released
 from gill.decision import DecisionModel
 from gill.mapper import GillMapper
 from gill.model import Adapters
+from gill.released_checkpoint import (
+    ARGS,
+    DECISION,
+    WEIGHTS,
+    CheckpointMismatchError,
+    read_released,
+    write_released,
+)
 
 DIM, VISION, R, K, RET, TOKENS, WIDTH = 32, 10, 3, 2, 8, 5, 12
 

@@ -18,9 +18,9 @@ from tasks.tracking.stage_log import ConsoleLog
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ``var`` folder in which every stage of the tiny recipe ran once, without Prefect."""
     from flows.recipes import tiny
-    from tasks.tracking import mlflow_runs
-    from tasks.runner.registry import STAGES
     from tasks.runner.execution import Execution, fingerprint
+    from tasks.runner.registry import STAGES
+    from tasks.tracking import mlflow_runs
 
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
@@ -29,7 +29,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         parent = mlflow_runs.start_run("tiny", {"recipe": "tiny"})
         for number, stage in enumerate(STAGES.values(), 1):
             inputs = {need: results[need].artifact for need in stage.needs}
-            marks = {need: artifact.fingerprint for need, artifact in inputs.items()}
+            fingerprints = {need: artifact.fingerprint for need, artifact in inputs.items()}
             own = getattr(config, stage.name)
             results[stage.name] = Execution(
                 stage=stage,
@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 parts=config.parts,
                 runtime=config.runtime,
                 inputs=inputs,
-                fingerprint=fingerprint(stage, own, config.parts, marks),
+                fingerprint=fingerprint(stage, own, config.parts, fingerprints),
                 number=number,
                 parent_run=parent,
                 force=False,
@@ -98,7 +98,7 @@ class TinyRun:
             out,
             RecordingLog(),
         )
-        return context, importlib.import_module(f"tasks.{name}").run(context)
+        return context, importlib.import_module(f"tasks.stages.{name}").run(context)
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Micro models with random weights, for tests."""

@@ -6,14 +6,14 @@ import json
 import pytest
 from PIL import Image
 
-from data.benchmarks.contexts import ContextError, Picture, story_contexts, unusable
-from data.safe_open import PictureFileError
+from data.benchmarks.contexts import ContextError, ContextImage, story_contexts, unusable
 from data.benchmarks.synthetic_contexts import described, dialogues, stories
 from data.benchmarks.visdial import dialogue_text, read_visdial
 from data.benchmarks.vist import read_vist
+from data.safe_open import ImageFileError
 
 
-def picture(path, colour="red"):
+def image(path, colour="red"):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 6), colour).save(path)
 
@@ -40,8 +40,8 @@ def vist(tmp_path):
         annotations += [rows[2], rows[0], rows[1], rows[4], rows[3]]  # the order is in the rows
     annotations += [sentence("30358", "10a", i, "short .") for i in range(4)]
     for p in "abcde":
-        picture(folder / "val" / f"10{p}.jpg")
-    (folder / "val" / "10y.png").write_bytes(b"no picture")
+        image(folder / "val" / f"10{p}.jpg")
+    (folder / "val" / "10y.png").write_bytes(b"no image")
     content = {"images": [{"id": "10a", "url_o": "https://example.org/10a.jpg"}], "albums": [],
                "info": {}, "type": "vist", "annotations": annotations}  # fmt: skip
     path = tmp_path / "val.story-in-sequence.json"
@@ -82,7 +82,7 @@ def test_other_files_are_refused(vist, tmp_path):
         read_vist(tmp_path / "broken.json", folder)
     with pytest.raises(ContextError, match="cannot read the stories of VIST"):
         read_vist(tmp_path / "absent.json", folder)
-    with pytest.raises(ContextError, match="there are no pictures in"):
+    with pytest.raises(ContextError, match="there are no images in"):
         read_vist(path, tmp_path / "absent")
 
 
@@ -101,7 +101,7 @@ def visdial(tmp_path):
     data = {"questions": questions, "answers": answers, "dialogs": dialogs}
     path = tmp_path / "visdial_1.0_val.json"
     path.write_text(json.dumps({"version": "1.0", "split": "val2018", "data": data}))
-    picture(tmp_path / "coco" / "VisualDialog_val2018_000000284024.jpg")
+    image(tmp_path / "coco" / "VisualDialog_val2018_000000284024.jpg")
     return path, tmp_path / "coco"
 
 
@@ -132,20 +132,20 @@ def test_other_dialogue_files_are_refused(visdial, tmp_path):
         read_visdial(path, folder)
 
 
-def test_pictures_that_cannot_be_used(tmp_path):
+def test_images_that_cannot_be_used(tmp_path):
     held = io.BytesIO()
     Image.effect_noise((20, 20), 60).save(held, "PNG")
-    whole = Picture("whole", data=held.getvalue())
+    whole = ContextImage("whole", data=held.getvalue())
     assert whole.open().mode == "RGB"
     assert unusable([whole]) is None
     assert unusable([whole, None]) == "image: missing"
     # The header is whole and the pixels are cut.
-    assert unusable([whole, Picture("cut", data=held.getvalue()[:-30])]) == "image: damaged"
+    assert unusable([whole, ContextImage("cut", data=held.getvalue()[:-30])]) == "image: damaged"
     huge = Image.new("1", (8000, 8000))
     huge.save(tmp_path / "huge.png")
-    assert unusable([Picture("huge", tmp_path / "huge.png")]) == "image: too_large"
-    with pytest.raises(PictureFileError, match="is no picture"):
-        Picture("none", data=b"none").open()
+    assert unusable([ContextImage("huge", tmp_path / "huge.png")]) == "image: too_large"
+    with pytest.raises(ImageFileError, match="is no image"):
+        ContextImage("none", data=b"none").open()
 
 
 def items(style, theme, names, keywords="x"):
@@ -164,11 +164,11 @@ def test_stories_share_a_theme_or_else_a_style_and_do_not_tell_it():
     fruit = items("emoji", "fruit", [f"fruit {i}" for i in range(6)])
     mixed = [*items("emoji", "tool", ["saw"]), *items("clip art", "sea", ["ship", "fish"])]
     found = stories([*fruit, *mixed], count=100)
-    assert found.skipped == {"fewer than five pictures of its style": 2}
+    assert found.skipped == {"fewer than five images of its style": 2}
     assert len(found.cases) == 7
     for case in found.cases:
         texts, interleaved = case.contexts["5 captions"], case.contexts["5 captions, 4 images"]
-        shown = [p.name for p in interleaved if isinstance(p, Picture)]
+        shown = [p.name for p in interleaved if isinstance(p, ContextImage)]
         assert len(shown) == 4
         assert case.target.name not in shown
         assert {n.partition("/")[0] for n in [case.key, *shown]} == {"emoji"}
@@ -194,7 +194,7 @@ def test_dialogues_tell_one_more_attribute_each_round():
     assert case.contexts["4 rounds"][0].startswith(case.contexts["2 rounds"][0])
 
 
-def test_a_story_has_a_picture_before_each_sentence_but_the_last():
-    pictures = [Picture(str(i)) for i in range(3)]
-    found = story_contexts(["a", "b", "c"], pictures)
-    assert found["3 captions, 2 images"] == (pictures[0], "a", pictures[1], "b", "c")
+def test_a_story_has_a_image_before_each_sentence_but_the_last():
+    images = [ContextImage(str(i)) for i in range(3)]
+    found = story_contexts(["a", "b", "c"], images)
+    assert found["3 captions, 2 images"] == (images[0], "a", images[1], "b", "c")

@@ -1,11 +1,11 @@
 """Files are whole or absent, here and on S3 (a local server of moto)."""
 
 import pytest
-from hostile import encoded, listed, picture, response, settings
+from hostile import encoded, listed, random_image, response, settings
 
+from data.download.atomic_store import Store, StoreError
 from data.download.downloader import fill, prepare
 from data.download.image_shards import failed_rows
-from data.download.atomic_store import Store, StoreError
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -25,9 +25,9 @@ def bucket(monkeypatch):
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().mkdir(f"pictures-{port}")
+    s3fs.S3FileSystem().mkdir(f"images-{port}")
     try:
-        yield f"s3://pictures-{port}/cc3m"
+        yield f"s3://images-{port}/cc3m"
     finally:
         s3fs.S3FileSystem.clear_instance_cache()
         server.stop()
@@ -57,7 +57,7 @@ def test_a_write_that_fails_leaves_what_was_there(place, tmp_path, request):
 
 
 def test_shards_go_to_s3_and_are_resumed_there(bucket, server, tmp_path):
-    pages = [response(encoded(picture(seed=i))) for i in range(20)]
+    pages = [response(encoded(random_image(seed=i))) for i in range(20)]
     source = listed(tmp_path, [(f"{i}", server.url(f"{i}", p)) for i, p in enumerate(pages)])
     server.pages["/4"] = response(b"", 503)
     given = settings(bucket, processes=1)

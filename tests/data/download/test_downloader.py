@@ -14,15 +14,15 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from hostile import encoded, limits, listed, picture, response, settings
+from hostile import encoded, limits, listed, random_image, response, settings
 from PIL import Image
 
-from data.download.downloader import IdentityError, WorkerError, fill, prepare
-from data.download.image_codec import PictureRules
-from data.sources.captioned_urls import CaptionedUrls
 from data.download.atomic_store import StoreError
+from data.download.downloader import IdentityError, WorkerError, fill, prepare
+from data.download.image_codec import ImageRules
+from data.sources.captioned_urls import CaptionedUrls
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -48,10 +48,10 @@ def bad(store):
 
 @pytest.fixture
 def mix(server, tmp_path):
-    """A list of 60 addresses: 48 pictures, 6 that are gone, 6 that are pages."""
+    """A list of 60 addresses: 48 images, 6 that are gone, 6 that are pages."""
     rows = []
     for i in range(60):
-        page = response(encoded(picture(seed=i)))
+        page = response(encoded(random_image(seed=i)))
         if i % 10 == 3:
             page = response(b"", 404)
         if i % 10 == 7:
@@ -60,7 +60,7 @@ def mix(server, tmp_path):
     return listed(tmp_path, rows)
 
 
-def test_every_row_is_a_picture_or_a_counted_failure(mix, tmp_path):
+def test_every_row_is_a_image_or_a_counted_failure(mix, tmp_path):
     made = run(mix, settings(tmp_path / "out"))
     assert {s["name"] for s in made} == {f"train-{i:05d}" for i in range(6)}
     assert Counter(bad(tmp_path / "out").values()) == {"http_404": 6, "not_image:html": 6}
@@ -99,7 +99,9 @@ def test_rows_that_cannot_be_read_are_counted_with_their_line(server, tmp_path):
 
 def test_an_address_is_fetched_once_for_all_its_rows(server, tmp_path):
     url = server.url("a", response(encoded()))
-    rows = [(f"{i}", server.url(f"{i}", response(encoded(picture(seed=i))))) for i in range(25)]
+    rows = [
+        (f"{i}", server.url(f"{i}", response(encoded(random_image(seed=i))))) for i in range(25)
+    ]
     rows[3] = ("one", url)
     rows[4] = ("two", url + "#part")
     rows[24] = ("three", url.replace("http:", "HTTP:"))
@@ -126,7 +128,7 @@ def test_another_list_or_configuration_is_refused_with_what_differs(mix, tmp_pat
     run(mix, settings(tmp_path / "out"))
     for changes, named in (
         ({"shard_size": 20}, r"shard_size: 10 then, 20 now"),
-        ({"pictures": PictureRules("crop", 64)}, r"pictures.size: 48 then, 64 now"),
+        ({"images": ImageRules("crop", 64)}, r"images.size: 48 then, 64 now"),
         ({"web": limits(deadline=9.0)}, r"web.deadline: 20.0 then, 9.0 now"),
     ):
         with pytest.raises(IdentityError, match=named):
@@ -139,7 +141,9 @@ def test_another_list_or_configuration_is_refused_with_what_differs(mix, tmp_pat
 
 def test_retries_are_for_transient_failures_or_for_all(server, tmp_path):
     busy = response(b"", 503)
-    rows = [(f"{i}", server.url(f"{i}", response(encoded(picture(seed=i))))) for i in range(10)]
+    rows = [
+        (f"{i}", server.url(f"{i}", response(encoded(random_image(seed=i))))) for i in range(10)
+    ]
     for i in (2, 5):
         server.pages[f"/{i}"] = busy
     server.pages["/7"] = response(b"", 404)
@@ -147,8 +151,8 @@ def test_retries_are_for_transient_failures_or_for_all(server, tmp_path):
     run(source, settings(tmp_path / "out"))
     assert Counter(bad(tmp_path / "out").values()) == {"http_503": 2, "http_404": 1}
     before = good(tmp_path / "out")
-    server.pages["/2"] = response(encoded(picture(seed=2)))
-    server.pages["/7"] = response(encoded(picture(seed=7)))
+    server.pages["/2"] = response(encoded(random_image(seed=2)))
+    server.pages["/7"] = response(encoded(random_image(seed=7)))
     server.asked.clear()
     (stats,) = run(source, settings(tmp_path / "out", retries=("transient",)))
     assert sorted(server.asked) == ["/2", "/5"]
@@ -179,9 +183,9 @@ def test_a_retry_that_was_killed_between_its_files_loses_and_repeats_nothing(mix
     store = tmp_path / "out"
     failures = (store / "failures/train-00000.parquet").read_bytes()
     stats = (store / "stats/train-00000.json").read_bytes()
-    server.pages["/3.jpg"] = response(encoded(picture(seed=3)))
+    server.pages["/3.jpg"] = response(encoded(random_image(seed=3)))
     run(mix, settings(store, retries=("all",)))
-    # As if the process had died once the pictures were in place and the failures not yet.
+    # As if the process had died once the images were in place and the failures not yet.
     (store / "failures/train-00000.parquet").write_bytes(failures)
     (store / "stats/train-00000.json").write_bytes(stats)
     run(mix, settings(store, retries=("all",)))
@@ -191,14 +195,14 @@ def test_a_retry_that_was_killed_between_its_files_loses_and_repeats_nothing(mix
 
 SLOW_RUN = """
 import json, sys
-from data.fetch import FetchSettings, fill, prepare
-from data.pictures import PictureRules
-from data.sources import CaptionedUrls
-from data.web import WebLimits
+from data.download.downloader import FetchSettings, fill, prepare
+from data.download.image_codec import ImageRules
+from data.sources.captioned_urls import CaptionedUrls
+from data.download.http_client import HttpLimits
 source = CaptionedUrls({"train": sys.argv[1]})
-web = WebLimits("test@example.org", deadline=20.0, robots=False, per_host=4,
+web = HttpLimits("test@example.org", deadline=20.0, robots=False, per_host=4,
                 allowed=("127.0.0.0/24",))
-given = FetchSettings(sys.argv[2], web, PictureRules("crop", 48), shard_size=10, processes=2)
+given = FetchSettings(sys.argv[2], web, ImageRules("crop", 48), shard_size=10, processes=2)
 fill(source, given, prepare(source, given), done=lambda s: print(s["name"], flush=True))
 """
 
@@ -300,7 +304,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(server, tmp_path):
         rows = [(f"{i}", server.url(f"{i}", data)) for i in range(count)]
         source = listed(tmp_path, rows, f"{count}.tsv")
         given = settings(tmp_path / f"{count}", processes=1, shard_size=500,
-                         pictures=PictureRules("original"))  # fmt: skip
+                         images=ImageRules("original"))  # fmt: skip
         peaks[count] = max(s["peak_bytes"] for s in run(source, given))
     assert peaks[1000] - peaks[100] < 25e6
     assert os.path.getsize(tmp_path / "1000/images/train-00000.parquet") > 10e6

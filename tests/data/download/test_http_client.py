@@ -7,7 +7,15 @@ import time
 import pytest
 from hostile import response
 
-from data.download.http_client import TRANSIENT, FetchError, Web, WebLimits, is_public, normalise, opts_out
+from data.download.http_client import (
+    TRANSIENT,
+    FetchError,
+    HttpClient,
+    HttpLimits,
+    is_public,
+    normalise,
+    opts_out,
+)
 
 LIMITS = {
     "contact": "test@example.org", "deadline": 2.0, "cap": 100_000, "robots": False,
@@ -22,7 +30,7 @@ def get(*urls, use=None, in_flight=16, **changes):
         return use(found) if use else found
 
     async def all_of_them():
-        async with Web(WebLimits(**LIMITS | changes), in_flight) as web:
+        async with HttpClient(HttpLimits(**LIMITS | changes), in_flight) as web:
             return await asyncio.gather(
                 *(web.fetch(url, body) for url in urls), return_exceptions=True
             )
@@ -74,7 +82,7 @@ def test_retry_after_is_kept_and_the_host_left_alone(server, status):
     elsewhere = server.url("b", host="127.0.0.6")
 
     async def run():
-        async with Web(WebLimits(**LIMITS), 4) as web:
+        async with HttpClient(HttpLimits(**LIMITS), 4) as web:
 
             async def body(found):
                 return found

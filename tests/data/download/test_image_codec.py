@@ -1,4 +1,4 @@
-"""What is taken as a picture, what is made of it, and the reason for each refusal."""
+"""What is taken as an image, what is made of it, and the reason for each refusal."""
 
 import io
 import struct
@@ -6,12 +6,12 @@ import zlib
 
 import numpy as np
 import pytest
-from hostile import encoded, picture
+from hostile import encoded, random_image
 from PIL import Image
 
-from data.download.image_codec import PictureError, PictureRules, kind_of, process
+from data.download.image_codec import ImageError, ImageRules, kind_of, process
 
-SMALL = PictureRules("crop", 48)
+SMALL = ImageRules("crop", 48)
 
 
 def pixels(data):
@@ -21,13 +21,13 @@ def pixels(data):
 
 
 def reason(data, rules=SMALL):
-    with pytest.raises(PictureError) as found:
+    with pytest.raises(ImageError) as found:
         process(data, rules)
     return found.value.reason
 
 
 def plain(image, size):
-    """The centre square of a picture at a size, the slow and obvious way."""
+    """The centre square of an image at a size, the slow and obvious way."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.crop((left, top, left + side, top + side))
@@ -36,7 +36,7 @@ def plain(image, size):
 
 @pytest.mark.parametrize("size", [(96, 64), (64, 96), (400, 300), (301, 207), (48, 48), (40, 90)])
 def test_a_crop_is_the_centre_square(size):
-    image = picture(*size)
+    image = random_image(*size)
     made = process(encoded(image, quality=98), SMALL)
     assert (made.width, made.height) == (48, 48)
     assert (made.original_width, made.original_height) == size
@@ -44,19 +44,19 @@ def test_a_crop_is_the_centre_square(size):
 
 
 def test_bound_keeps_the_ratio_and_never_enlarges():
-    rules = PictureRules("bound", 48)
-    made = process(encoded(picture(300, 96)), rules)
+    rules = ImageRules("bound", 48)
+    made = process(encoded(random_image(300, 96)), rules)
     assert (made.width, made.height) == (150, 48)
-    made = process(encoded(picture(60, 40)), rules)
+    made = process(encoded(random_image(60, 40)), rules)
     assert (made.width, made.height) == (60, 40)
 
 
 def test_original_bytes_are_kept_after_a_check():
-    rules = PictureRules("original")
+    rules = ImageRules("original")
     for form in ("JPEG", "PNG", "WEBP"):
         data = encoded(form=form)
         assert process(data, rules).data == data
-    assert reason(encoded(picture(600, 400))[:-3000], rules) == "truncated"
+    assert reason(encoded(random_image(600, 400))[:-3000], rules) == "truncated"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_original_bytes_are_kept_after_a_check():
      ("WEBP", "RGB", {}), ("PNG", "LA", {}), ("PNG", "RGBA", {})],
 )  # fmt: skip
 def test_every_common_form_becomes_rgb(form, mode, options):
-    image = picture(90, 90, mode)
+    image = random_image(90, 90, mode)
     made = process(encoded(image, form, **options), SMALL)
     expected = plain(image.convert("RGB"), 48)
     assert np.abs(pixels(made.data) - expected).mean() < (12 if mode == "P" else 6)
@@ -74,7 +74,7 @@ def test_every_common_form_becomes_rgb(form, mode, options):
 
 def test_sixteen_bits_are_scaled_not_clipped():
     ramp = np.linspace(0, 65535, 64, dtype=np.uint16)[None].repeat(64, 0)
-    found = pixels(process(encoded(Image.fromarray(ramp), "PNG"), PictureRules("crop", 64)).data)
+    found = pixels(process(encoded(Image.fromarray(ramp), "PNG"), ImageRules("crop", 64)).data)
     assert np.abs(found[32, :, 0] - ramp[32] / 257).max() < 6
 
 
@@ -96,8 +96,8 @@ def test_the_first_frame_of_an_animation():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_exif_turns_the_picture_upright(orientation, form):
-    image = picture(96, 64)
+def test_exif_turns_the_image_upright(orientation, form):
+    image = random_image(96, 64)
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(image, form, exif=exif, **({"quality": 98} if form == "JPEG" else {}))
@@ -117,7 +117,7 @@ def test_exif_turns_the_picture_upright(orientation, form):
      (b"\x00\x00\x01\x00\x01\x00", "ico"), (b"not found", "text"), (b"%PDF-1.4", "pdf"),
      (b"<error/>", "xml"), (b"\x00\x01\x02", "unknown"), (b"\x1f\x8b\x08", "gzip")],
 )  # fmt: skip
-def test_what_is_no_picture_is_named_by_its_bytes(data, kind):
+def test_what_is_no_image_is_named_by_its_bytes(data, kind):
     assert kind_of(data) == kind
     assert reason(data) == f"not_image:{kind}"
 
@@ -128,7 +128,7 @@ def test_formats_that_are_not_taken():
 
 
 def test_a_truncated_file_is_refused():
-    image = picture(600, 400)
+    image = random_image(600, 400)
     for form in ("JPEG", "PNG", "WEBP"):
         data = encoded(image, form)
         found = reason(data[: len(data) * 2 // 3])
@@ -136,7 +136,7 @@ def test_a_truncated_file_is_refused():
 
 
 def test_a_jpeg_with_warnings_goes_through_pillow_or_is_corrupt():
-    data = encoded(picture(200, 200), quality=90)
+    data = encoded(random_image(200, 200), quality=90)
     with_junk = data[:-2] + b"\x00junk before the end\xff\xd9"
     assert process(with_junk, SMALL).width == 48
     assert reason(data[:300] + bytes(400)) in {"corrupt", "truncated"}
@@ -161,13 +161,13 @@ def png_header(width, height):
 def test_a_pixel_bomb_is_refused_before_decoding():
     assert reason(png_header(20_000, 20_000)) == "too_many_pixels"
     assert reason(png_header(300_000, 300_000)) == "too_many_pixels"
-    large = bytearray(encoded(picture(64, 64)))
+    large = bytearray(encoded(random_image(64, 64)))
     at = large.index(b"\xff\xc0")
     large[at + 5 : at + 9] = struct.pack(">HH", 60_000, 60_000)
     assert reason(bytes(large)) == "too_many_pixels"
 
 
 def test_too_small_and_too_narrow():
-    assert reason(encoded(picture(31, 400))) == "too_small"
-    assert reason(encoded(picture(33, 400))) == "bad_aspect"
-    assert reason(encoded(picture(31, 31), "PNG")) == "too_small"
+    assert reason(encoded(random_image(31, 400))) == "too_small"
+    assert reason(encoded(random_image(33, 400))) == "bad_aspect"
+    assert reason(encoded(random_image(31, 31), "PNG")) == "too_small"

@@ -7,11 +7,11 @@ import shutil
 import pytest
 from PIL import Image
 
-from data.sources.embedded_pack import PACK, EmbeddedPack
 from data.sources.base import SourceError
+from data.sources.embedded_pack import PACK, EmbeddedPack
 
 
-def test_splits_share_no_title_and_every_picture_opens():
+def test_splits_share_no_title_and_every_image_opens():
     titles = {}
     for split in EmbeddedPack().splits():
         pairs = list(EmbeddedPack().pairs(split))

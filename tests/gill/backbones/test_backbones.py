@@ -7,8 +7,8 @@ from data.sources.embedded_pack import EmbeddedPack
 from gill.backbones import image_generator, language, packages, vision
 from gill.backbones.testing import micro_models
 from gill.evaluation.retrieval import recall
-from tasks.training.embedded_backbones import _pictures
 from tasks.parts.identity import GENERATOR, HEADS
+from tasks.training.embedded_backbones import _images
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +21,9 @@ def generator():
     return image_generator.load_embedded(GENERATOR)
 
 
-def test_embedded_scorer_matches_held_out_captions_to_pictures(encoder):
+def test_embedded_scorer_matches_held_out_captions_to_images(encoder):
     pairs = [p for p, _ in zip(EmbeddedPack().pairs("test"), range(100), strict=False)]
-    pooled = encoder.pooled(encoder.prepare(list(_pictures(pairs))))
+    pooled = encoder.pooled(encoder.prepare(list(_images(pairs))))
     assert pooled.shape == (100, 1280)
     found = recall(encoder.text([p.caption for p in pairs]), encoder.project(pooled))
     assert found["t2i_r1"] > 0.25  # chance is 0.01
@@ -40,24 +40,24 @@ def test_folded_batch_norms_give_what_the_plain_model_gives(encoder):
 
 
 def test_embedded_classifier_weights_are_in_place(encoder):
-    # With the checkpoint's tensors in another order the features would hardly differ by picture.
+    # With the checkpoint's tensors in another order the features would hardly differ by image.
     pairs = [p for p, _ in zip(EmbeddedPack().pairs("test"), range(16), strict=False)]
-    pooled = encoder.pooled(encoder.prepare(list(_pictures(pairs))))
+    pooled = encoder.pooled(encoder.prepare(list(_images(pairs))))
     unit = torch.nn.functional.normalize(pooled - pooled.mean(0), dim=-1)
     assert float((unit @ unit.T).fill_diagonal_(0).max()) < 0.9
 
 
-def test_tensor_and_picture_preparation_agree(encoder):
+def test_tensor_and_image_preparation_agree(encoder):
     pairs = [p for p, _ in zip(EmbeddedPack().pairs("test"), range(8), strict=False)]
-    pictures = list(_pictures(pairs))
+    images = list(_images(pairs))
     from torchvision.transforms.functional import to_tensor
 
-    tensors = torch.stack([to_tensor(p) for p in pictures])
-    a, b = encoder.prepare(pictures), encoder.prepare_tensor(tensors)
+    tensors = torch.stack([to_tensor(p) for p in images])
+    a, b = encoder.prepare(images), encoder.prepare_tensor(tensors)
     assert float((a - b).abs().mean()) < 0.02
 
 
-def test_a_generated_picture_depends_on_its_seed_and_prompt_alone(generator):
+def test_a_generated_image_depends_on_its_seed_and_prompt_alone(generator):
     embeds = generator.encode_text(["red apple", "flag of france", "cat"])
     assert embeds.shape == (3, generator.num_tokens, generator.dim) == (3, 32, 384)
     together = generator.generate(embeds, [1, 2, 3], 3.0, 3)

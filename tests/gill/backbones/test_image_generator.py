@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from gill.backbones.testing import micro_models
 from gill.backbones.image_generator import (
     ImageGenerator,
     UnsuitableGeneratorError,
     new_scheduler,
 )
+from gill.backbones.testing import micro_models
 
 
 def text_encoder(kind, width, projection=None):
@@ -139,17 +139,19 @@ def test_targets_drive_the_pipeline_as_its_own_text_does(family):
     alone = generator.generate(target[1:], [6], 3.0, 2)
     torch.testing.assert_close(alone[0], ours[1], atol=1e-4, rtol=0)
     other = generator.generate(target.flip(0), [5, 6], 3.0, 2)
-    assert float((other - ours).abs().max()) > 1e-4, "the target has no bearing on the picture"
+    assert float((other - ours).abs().max()) > 1e-4, (
+        "the target has no fingerprint_fields on the image"
+    )
 
 
-def test_the_pooled_row_bears_on_the_picture():
+def test_the_pooled_row_bears_on_the_image():
     torch.manual_seed(5)
     generator = ImageGenerator(sdxl(), "my-sdxl")
     target = generator.encode_text(["a cat"])
     changed = target.clone()
     changed[:, -1, : generator.pooled_dim] += 3
-    pictures = [generator.generate(t, [5], 3.0, 2) for t in (target, changed)]
-    assert float((pictures[0] - pictures[1]).abs().max()) > 1e-5
+    images = [generator.generate(t, [5], 3.0, 2) for t in (target, changed)]
+    assert float((images[0] - images[1]).abs().max()) > 1e-5
 
 
 def test_a_pooled_embedding_wider_than_the_rows_is_refused():
@@ -163,7 +165,11 @@ def test_a_pipeline_that_needs_the_text_encoders_mask_is_refused():
     from diffusers import PixArtAlphaPipeline
 
     pipeline = PixArtAlphaPipeline(
-        tokenizer=micro_models.tokenizer(8), text_encoder=None, vae=None, transformer=None, scheduler=None
+        tokenizer=micro_models.tokenizer(8),
+        text_encoder=None,
+        vae=None,
+        transformer=None,
+        scheduler=None,
     )
     with pytest.raises(
         UnsuitableGeneratorError, match=r"my-pixart \(PixArt.*needs prompt_attention_mask"

@@ -1,4 +1,4 @@
-"""Picture metrics against torch-fidelity and lpips, and how given weights are read."""
+"""Image metrics against torch-fidelity and lpips, and how given weights are read."""
 
 import os
 import pickle
@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torchvision.models import alexnet, inception_v3
 
-from gill.backbones.testing import micro_models
 from gill.backbones.metric_networks import load_inception, load_lpips, weights_file
+from gill.backbones.testing import micro_models
 from gill.evaluation.captioning import caption_scores, meteor_exact
 from gill.evaluation.images import frechet_distance, perceptual_distance
 
@@ -36,7 +36,7 @@ def test_perceptual_distance_is_that_of_the_lpips_package_without_its_weights():
     assert torch.allclose(perceptual_distance(*maps), theirs, atol=1e-5)
 
 
-def test_the_layers_of_the_scorer_tell_pictures_apart():
+def test_the_layers_of_the_scorer_tell_images_apart():
     encoder = micro_models.vision_encoder()
     a, b = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
     maps = [encoder.stages(encoder.prepare_tensor(x)) for x in (a, b)]
@@ -70,13 +70,13 @@ def test_fid_features_come_from_the_given_weights(tmp_path):
     weights = inception_v3(num_classes=1008, aux_logits=False, init_weights=False).state_dict()
     torch.save(weights, tmp_path / "inception.pth")
     features = load_inception(str(tmp_path / "inception.pth"), CPU)
-    pictures = torch.rand(2, 3, 32, 32)
-    found = features(pictures)
+    images = torch.rand(2, 3, 32, 32)
+    found = features(images)
     assert found.shape == (2, 2048)
     weights["Conv2d_1a_3x3.conv.weight"] *= 2
     weights["Conv2d_1a_3x3.bn.bias"] += 1
     torch.save(weights, tmp_path / "changed.pth")
-    assert not torch.equal(load_inception(str(tmp_path / "changed.pth"), CPU)(pictures), found)
+    assert not torch.equal(load_inception(str(tmp_path / "changed.pth"), CPU)(images), found)
 
 
 def test_a_pickle_with_code_is_refused(tmp_path):

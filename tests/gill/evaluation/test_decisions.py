@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_recall_curve
 
-from gill.evaluation.decisions import apply_threshold, average_precision, best_threshold, bootstrap_macro_f1, calibration, human_agreement, threshold_sweep
+from gill.evaluation.decisions import (
+    apply_threshold,
+    average_precision,
+    best_threshold,
+    bootstrap_macro_f1,
+    calibration,
+    human_agreement,
+    threshold_sweep,
+)
 
 
 @pytest.fixture
@@ -58,18 +66,18 @@ def test_intervals_agree_with_a_plain_bootstrap(case):
     labels, scores = case
     said = apply_threshold(scores, 0.5)
     constant = [0] * len(labels)
-    found = bootstrap_macro_f1(labels, {"model": said, "constant": constant}, draws=300, seed=1)
+    found = bootstrap_macro_f1(labels, {"model": said, "constant": constant}, samples=300, seed=1)
     rows = np.random.default_rng(1).integers(0, len(labels), (300, len(labels)))
     truth = np.asarray(labels)
 
-    def score(drawn, predicted):
+    def score(sampled, predicted):
         return f1_score(
-            truth[drawn], np.asarray(predicted)[drawn],
+            truth[sampled], np.asarray(predicted)[sampled],
             labels=[0, 1], average="macro", zero_division=0,
         )  # fmt: skip
 
-    model = [score(drawn, said) for drawn in rows]
-    gap = [a - score(drawn, constant) for a, drawn in zip(model, rows, strict=True)]
+    model = [score(sampled, said) for sampled in rows]
+    gap = [a - score(sampled, constant) for a, sampled in zip(model, rows, strict=True)]
     assert found["model"] == pytest.approx(np.percentile(model, [2.5, 97.5]).tolist())
     assert found["model - constant"] == pytest.approx(np.percentile(gap, [2.5, 97.5]).tolist())
 

@@ -12,18 +12,26 @@ from torch import nn
 from gill.backbones.testing import micro_models
 from gill.decision import DecisionModel
 from gill.inference.decoding import Decoding, choose
-from gill.inference.engine import Decision, GeneratedImage, Gill, RetrievedImage, Settings, Text, caption_images
+from gill.inference.engine import (
+    Decision,
+    GeneratedImage,
+    Gill,
+    RetrievedImage,
+    Settings,
+    Text,
+    caption_images,
+)
+from gill.inference.index import Index
+from gill.inference.prompts import ImgTokens, PromptError
 from gill.mapper import MapperSize, new_mapper
 from gill.model import Adapters, GillModel
-from gill.inference.prompts import ImgTokens, PromptError
-from gill.inference.index import Index
 from gill.specs import AdapterSpec
 
 R, K, RETRIEVAL = 3, 2, 8
 
 
 def build(language, index=True, decision=True, **settings):
-    """A Gill of tiny parts; the index has 5 pictures named a to e."""
+    """A Gill of tiny parts; the index has 5 images named a to e."""
     vision, generator = micro_models.vision_encoder(), micro_models.image_generator()
     torch.manual_seed(0)
     spec = AdapterSpec(R, K, RETRIEVAL, vision.pooled_dim, language.dim)
@@ -37,25 +45,29 @@ def build(language, index=True, decision=True, **settings):
         generator,
         mapper,
         DecisionModel(language.dim).eval() if decision else None,
-        Index("abcde", vectors, origin=lambda key: f"album/{key}") if index else None,
+        Index("abcde", vectors, origin=lambda key: f"image_store/{key}") if index else None,
         Settings(steps=2, guidance_scale=2.0, **settings),
     )
 
 
 @pytest.fixture(params=["opt", "llama"])
 def gill(request):
-    return build(micro_models.language_model() if request.param == "opt" else micro_models.llama_model(tied=False))
+    return build(
+        micro_models.language_model()
+        if request.param == "opt"
+        else micro_models.llama_model(tied=False)
+    )
 
 
-def picture(shade):
+def flat_image(shade):
     return Image.new("RGB", (40, 30), (shade, 255 - shade, shade // 2))
 
 
 PROMPTS = [
-    ["a cat", picture(30), "and a dog,"],
-    [picture(200)],
+    ["a cat", flat_image(30), "and a dog,"],
+    [flat_image(200)],
     "x",
-    [picture(90), "the same in red", ImgTokens(), "now a longer text about this picture: "],
+    [flat_image(90), "the same in red", ImgTokens(), "now a longer text about this image: "],
 ]
 
 
@@ -107,7 +119,7 @@ def plain_decode(gill, items, count, bias, max_images):
 
 @torch.no_grad()
 def halfway_bias(gill):
-    """A bias of [IMG0] at which the prompts answer with text and with pictures."""
+    """A bias of [IMG0] at which the prompts answer with text and with images."""
     language, img = gill.model.language, gill.model.adapters.img_tokens
     gaps = []
     for prompt in PROMPTS:
@@ -132,7 +144,7 @@ def test_cached_batches_equal_a_plain_decoder(gill, monkeypatch):
         kinds |= {len(states), len(tokens) - len(states)}
         for cached, plain in zip(answer.states, states, strict=True):
             torch.testing.assert_close(cached, plain, atol=1e-5, rtol=1e-5)
-    assert len(kinds) > 1, "text and pictures must both occur for this to compare anything"
+    assert len(kinds) > 1, "text and images must both occur for this to compare anything"
 
 
 @torch.no_grad()
@@ -148,8 +160,8 @@ def test_img_states_equal_a_plain_pass(gill):
 @torch.no_grad()
 def test_likelihoods_equal_a_plain_pass(gill):
     language, img = gill.model.language, gill.model.adapters.img_tokens
-    prompts = [["a cat"], [picture(30), "who?"], ["x"]]
-    answers = [["yes"], ["a dog", ImgTokens(), " no"], [picture(9), "b"]]
+    prompts = [["a cat"], [flat_image(30), "who?"], ["x"]]
+    answers = [["yes"], ["a dog", ImgTokens(), " no"], [flat_image(9), "b"]]
     found = gill.log_likelihood(prompts, answers)
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         x = plain_embeddings(gill, [*prompt, *answer])
@@ -260,7 +272,7 @@ def test_segments_come_in_order_and_img0_forces_the_rest():
     assert fed == [1, 1, 1, R, 1, 1, R], "one token each time, r after [IMG0]"
 
 
-def test_rows_that_show_a_picture_do_not_disturb_the_others():
+def test_rows_that_show_a_image_do_not_disturb_the_others():
     gill = scripted("a*b.", "cdef.", "*.", index=False)
     answers = gill.generate_batch(["x", "x", "x"])
     assert [texts(a) for a in answers] == [["a", "b"], ["cdef"], []]
@@ -301,7 +313,7 @@ def test_the_decision_model_chooses():
     assert gill.generate("x")[0] == Decision("generate", None, "no decision model")
 
 
-def test_no_picture_is_shown_twice_in_an_answer():
+def test_no_image_is_shown_twice_in_an_answer():
     gill = scripted("*a*b*.", "*.")
     decide_always(gill, "retrieve")
     long, short = gill.generate_batch(["x", "x"], without=[(), ("a",)])
@@ -310,7 +322,7 @@ def test_no_picture_is_shown_twice_in_an_answer():
     ranked = ["abcde"[i] for i in order]
     shown = [s for s in long if isinstance(s, RetrievedImage)]
     assert len({s.key for s in shown}) == 3
-    assert [s.origin for s in shown] == [f"album/{s.key}" for s in shown]
+    assert [s.origin for s in shown] == [f"image_store/{s.key}" for s in shown]
     assert shown[0].key == ranked[0]
     assert shown[0].score == pytest.approx(float((gill.index.vectors @ vector[0]).max()), abs=1e-5)
     best_allowed = next(key for key in ranked if key != "a")
@@ -372,7 +384,7 @@ def test_max_images_min_tokens_and_bias():
 
 
 def test_long_prompts_are_refused_or_cut_from_the_left(gill):
-    long = [picture(5), "abcdefghij" * 30, picture(60), "the end"]
+    long = [flat_image(5), "abcdefghij" * 30, flat_image(60), "the end"]
     with pytest.raises(PromptError, match=r"prompt 1 takes 31\d positions .* has 256"):
         gill.generate_batch(["x", long], max_new_tokens=8)
     units = gill.reader.fit(gill.reader.read([long])[0], 0, 16, truncate_left=True)
@@ -399,7 +411,7 @@ def test_prompts_of_nothing_are_refused(gill):
     with pytest.raises(PromptError, match=r"shape \(3,\)"):
         gill.generate([torch.zeros(3)])
     with pytest.raises(PromptError, match="answer 0 has no token"):
-        gill.log_likelihood([["x"]], [[picture(1)]])
+        gill.log_likelihood([["x"]], [[flat_image(1)]])
 
 
 def test_settings_out_of_range_are_refused(gill):

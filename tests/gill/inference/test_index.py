@@ -13,25 +13,25 @@ def vectors(count, width=16, seed=0):
 
 
 def names(count):
-    return [f"picture-{i}" for i in range(count)]
+    return [f"image-{i}" for i in range(count)]
 
 
 def test_nearest_is_the_plain_order():
-    pictures, queries = vectors(50), vectors(4, seed=1)
-    found = Index(names(50), pictures).nearest(queries, 3)
+    images, queries = vectors(50), vectors(4, seed=1)
+    found = Index(names(50), images).nearest(queries, 3)
     for query, row in zip(queries, found, strict=True):
-        cosine = pictures @ query
+        cosine = images @ query
         best = cosine.argsort(descending=True)[:3].tolist()
-        assert [match.key for match in row] == [f"picture-{i}" for i in best]
+        assert [match.key for match in row] == [f"image-{i}" for i in best]
         torch.testing.assert_close(torch.tensor([m.score for m in row]), cosine[best])
 
 
 @pytest.mark.parametrize("width", [16, 15])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_codes_find_what_exact_search_finds(width, dtype):
-    pictures, queries = vectors(5000, width).to(dtype), vectors(20, width, seed=1)
-    exact = Index(names(5000), pictures).nearest(queries, 10)
-    coded = Index(names(5000), pictures, exact_up_to=100, shortlist=500).nearest(queries, 10)
+    images, queries = vectors(5000, width).to(dtype), vectors(20, width, seed=1)
+    exact = Index(names(5000), images).nearest(queries, 10)
+    coded = Index(names(5000), images, exact_up_to=100, shortlist=500).nearest(queries, 10)
     shared = [{m.key for m in a} & {m.key for m in b} for a, b in zip(exact, coded, strict=True)]
     assert sum(map(len, shared)) >= 0.99 * 200
     assert coded[0][0] == pytest.approx(exact[0][0])

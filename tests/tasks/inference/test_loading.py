@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from data.artifacts import DamagedArtifactError
 from data.shards import AlignedShards
 from flows.recipes import tiny
-from gill.released_checkpoint import ReleasedCheckpoint, write_released
 from gill.inference.engine import GeneratedImage, RetrievedImage
-from tasks.stages import mapper as mapper_stage
+from gill.released_checkpoint import ReleasedCheckpoint, write_released
 from tasks.inference.loading import Loaded, LoadError, load
 from tasks.runner.registry import STAGES
+from tasks.stages import mapper as mapper_stage
 
 PROMPT = ["a red apple", Image.new("RGB", (50, 40), "green"), "like this"]
 
@@ -63,7 +63,7 @@ def test_the_states_are_those_of_the_store(trained_var):
     torch.testing.assert_close(found, expected.view_as(found), atol=1e-2, rtol=1e-2)  # float16
 
 
-def test_retrieved_pictures_are_those_of_the_store(trained_var):
+def test_retrieved_images_are_those_of_the_store(trained_var):
     loaded = load()
     shown = [s for s in answer(loaded, choice="retrieve", num_images=2)
              if isinstance(s, RetrievedImage)]  # fmt: skip
@@ -75,16 +75,16 @@ def test_retrieved_pictures_are_those_of_the_store(trained_var):
     for segment in shown:
         at = list(stored["key"]).index(segment.key)
         assert segment.origin == stored["origin"][at]
-        assert loaded.picture(segment).size == (128, 128)
+        assert loaded.image(segment).size == (128, 128)
 
 
-def test_generated_pictures_repeat_with_their_seed(trained_var):
+def test_generated_images_repeat_with_their_seed(trained_var):
     first, second = answer(load(), choice="generate"), answer(load(), choice="generate")
     for a, b in zip(first, second, strict=True):
         assert type(a) is type(b)
         if isinstance(a, GeneratedImage):
             assert torch.equal(a.image, b.image)
-            assert load().picture(a).size == (16, 16)
+            assert load().image(a).size == (16, 16)
     assert load().gill.settings.steps == tiny().parts.generator.steps
 
 

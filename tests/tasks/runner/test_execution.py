@@ -9,11 +9,11 @@ import pytest
 
 from data.artifacts import MANIFEST, write_json
 from flows.recipes import tiny
-from tasks.runner.store import DiskFullError
-from tasks.tracking import mlflow_runs
-from tasks.runner.registry import Stage, stage_named
+from tasks.runner import execution as execution_module
 from tasks.runner.execution import Execution, fingerprint
-from tasks.runner.store import MissingArtifactError, find
+from tasks.runner.registry import Stage, stage_named
+from tasks.runner.store import DiskFullError, MissingArtifactError, find
+from tasks.tracking import mlflow_runs
 
 PROBE = Stage("probe", 1)
 
@@ -36,20 +36,20 @@ def probe(var, monkeypatch):
         return {"answer": 42.0}
 
     module.run = run
-    real = contract.importlib.import_module
+    real = execution_module.importlib.import_module
     monkeypatch.setattr(
-        contract.importlib,
+        execution_module.importlib,
         "import_module",
-        lambda name: module if name == "tasks.probe" else real(name),
+        lambda name: module if name == "tasks.stages.probe" else real(name),
     )
     return module
 
 
-def execution(mark="f00", **changes):
+def execution(fingerprint="f00", **changes):
     config = tiny()
     settings = {
         "stage": PROBE, "config": config.evaluate, "parts": config.parts,
-        "runtime": config.runtime, "inputs": {}, "fingerprint": mark, "number": 1,
+        "runtime": config.runtime, "inputs": {}, "fingerprint": fingerprint, "number": 1,
         "parent_run": None, "force": False, "logger": logging.getLogger("test"),
     }  # fmt: skip
     return Execution(**{**settings, **changes})
@@ -99,14 +99,14 @@ def test_work_of_a_failed_run_is_kept(probe):
 
 def test_the_manifest_is_last(probe, monkeypatch):
     seen = []
-    real = contract.write_manifest
+    real = execution_module.write_manifest
 
     def spy(folder, manifest):
         seen.append(sorted(p.name for p in folder.iterdir()))
         assert find("probe", "f00") is None
         real(folder, manifest)
 
-    monkeypatch.setattr(contract, "write_manifest", spy)
+    monkeypatch.setattr(execution_module, "write_manifest", spy)
     artifact = execution()().artifact
     assert seen == [["a.json", "b.json"]]
     assert (artifact.path / MANIFEST).exists()
@@ -139,18 +139,20 @@ def test_too_little_room_is_said_before_work_begins(probe):
     assert probe.runs == 0
 
 
-def marks(overrides):
+def fingerprints(overrides):
     config = tiny().with_overrides(overrides)
     stage = stage_named("mapper")
     return fingerprint(stage, config.mapper, config.parts, {"adapters": "a", "text_targets": "t"})
 
 
 def test_fingerprints_follow_what_bears_on_the_result():
-    base = marks({})
-    assert marks({}) == base
-    assert marks({"mapper.learning_rate": 0.5}) != base
-    assert marks({"mapper.log_every": 1, "runtime.threads": 1}) == base
-    assert marks({"adapters.learning_rate": 0.5}) == base  # reaches it through its input only
+    base = fingerprints({})
+    assert fingerprints({}) == base
+    assert fingerprints({"mapper.learning_rate": 0.5}) != base
+    assert fingerprints({"mapper.log_every": 1, "runtime.threads": 1}) == base
+    assert (
+        fingerprints({"adapters.learning_rate": 0.5}) == base
+    )  # reaches it through its input only
 
 
 def test_fingerprints_follow_inputs_version_and_weights():

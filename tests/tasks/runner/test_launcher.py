@@ -1,4 +1,4 @@
-"""Two ranks of the real adapters stage: equal to one, ended by one, and never orphans."""
+"""Two workers of the real adapters stage: equal to one, ended by one, and never orphans."""
 
 import json
 import logging
@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from data.artifacts import Artifact
 from data.shards import read_table
 from flows.recipes import resolve
-from tasks.stages import adapters, clip_features, download, joint, mapper, text_targets
 from tasks.runner import launcher
 from tasks.runner.context import StageContext
-from tasks.runner.launcher import RankError
+from tasks.runner.launcher import StageWorkerError
+from tasks.stages import adapters, clip_features, download, joint, mapper, text_targets
 from tasks.tracking.stage_log import ConsoleLog
 
 pytestmark = pytest.mark.timeout(400)
@@ -54,7 +54,7 @@ def context_of(inputs, out, stage="adapters", **overrides):
     return StageContext(settings, config.parts, config.runtime, inputs, out, ConsoleLog())
 
 
-# Batches of 7 of 16 rows in a buffer: uneven parts for two ranks.
+# Batches of 7 of 16 rows in a buffer: uneven parts for two workers.
 UNEVEN = {
     "adapters.batch_size": 7, "adapters.steps": 6,
     "mapper.batch_size": 7, "mapper.steps": 6, "mapper.kind": "mlp",
@@ -65,7 +65,7 @@ UNEVEN = {
 def test_two_ranks_make_what_one_makes(inputs, tmp_path, stage):
     alone = context_of(inputs, tmp_path / "one", stage, **UNEVEN)
     expected = STAGES[stage].run(alone)
-    pair = context_of(inputs, tmp_path / "two", stage, **UNEVEN, **{"runtime.ranks": 2})
+    pair = context_of(inputs, tmp_path / "two", stage, **UNEVEN, **{"runtime.workers": 2})
     found = launcher.run(stage, pair, logging.getLogger("test"), 2)
     assert found.keys() == expected.keys()
     for name in ("validation_loss", "validation_l_g"):
@@ -81,7 +81,7 @@ def test_two_ranks_make_what_one_makes(inputs, tmp_path, stage):
         if name.suffix == ".parquet":
             one, two = (read_table(c.out / name) for c in (alone, pair))
             assert one.column("key") == two.column("key")
-    assert not pair.out.with_suffix(".ranks").exists()
+    assert not pair.out.with_suffix(".workers").exists()
 
 
 def test_one_rank_in_its_own_process_makes_what_the_flow_makes(inputs, tmp_path):
@@ -96,11 +96,11 @@ def test_one_rank_in_its_own_process_makes_what_the_flow_makes(inputs, tmp_path)
 
 def ranks_of(out):
     """The rank processes that work for a folder, whoever their parent is."""
-    mark = str(out.with_suffix(".ranks"))
+    fingerprint = str(out.with_suffix(".workers"))
     return [
         process
         for process in psutil.process_iter(["cmdline"])
-        if any(mark in word for word in process.info["cmdline"] or [])
+        if any(fingerprint in word for word in process.info["cmdline"] or [])
         and "tasks.runner.worker" in process.info["cmdline"]
     ]
 
@@ -117,7 +117,7 @@ def has_trained(out):
     return list(out.glob("checkpoint-*.pt"))
 
 
-ENDLESS = {"adapters.steps": 100_000, "adapters.checkpoint_every": 1, "runtime.ranks": 2}
+ENDLESS = {"adapters.steps": 100_000, "adapters.checkpoint_every": 1, "runtime.workers": 2}
 
 
 def launched(context):
@@ -127,7 +127,7 @@ def launched(context):
     def work():
         try:
             launcher.run("adapters", context, logging.getLogger("test"), 2)
-        except RankError as error:
+        except StageWorkerError as error:
             caught.append(error)
 
     thread = threading.Thread(target=work)
@@ -142,10 +142,10 @@ def test_a_dead_rank_ends_the_stage_with_its_log(inputs, tmp_path):
     victim = next(p for p in ranks_of(context.out) if p.cmdline()[-1] == "1")
     victim.send_signal(signal.SIGKILL)
     thread.join(timeout=60)
-    assert 1 in caught[0].ranks
+    assert 1 in caught[0].workers
     assert "rank 1 of 2 was killed by SIGKILL" in str(caught[0])
     wait_for(lambda: not ranks_of(context.out), 10)
-    # What was reached is kept, and another number of ranks goes on from it.
+    # What was reached is kept, and another number of workers goes on from it.
     reached = int(sorted(has_trained(context.out))[-1].stem.split("-")[1])
     assert reached > 0
 
@@ -154,7 +154,7 @@ def test_an_error_in_a_rank_is_shown(inputs, tmp_path):
     context = context_of(inputs, tmp_path / "out", **ENDLESS)
     without = {name: a for name, a in inputs.items() if name != "clip_features"}
     broken = StageContext(**{**vars(context), "inputs": without})
-    with pytest.raises(RankError, match=r"(?s)adapters ended because of rank.*KeyError"):
+    with pytest.raises(StageWorkerError, match=r"(?s)adapters ended because of worker.*KeyError"):
         launcher.run("adapters", broken, logging.getLogger("test"), 2)
     assert not ranks_of(context.out)
 
@@ -162,7 +162,7 @@ def test_an_error_in_a_rank_is_shown(inputs, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's")
 def test_no_rank_outlives_a_killed_launcher(inputs, tmp_path):
     out, paths = tmp_path / "out", {name: str(a.path) for name, a in inputs.items()}
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     launcher = subprocess.Popen([sys.executable, __file__, json.dumps(paths), out], env=environment)
     wait_for(lambda: has_trained(out) or launcher.poll() is not None)
     assert len(ranks_of(out)) == 2
@@ -171,7 +171,7 @@ def test_no_rank_outlives_a_killed_launcher(inputs, tmp_path):
     wait_for(lambda: not ranks_of(out), 10)
 
 
-def test_a_cancelled_run_stops_its_ranks(inputs, tmp_path):
+def test_a_cancelled_run_stops_its_workers(inputs, tmp_path):
     context = context_of(inputs, tmp_path / "out", **ENDLESS)
     thread, caught = launched(context)
     wait_for(lambda: len(ranks_of(context.out)) == 2)

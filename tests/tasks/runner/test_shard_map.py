@@ -1,4 +1,4 @@
-"""Stages that go by shard: the same shards on one device and on several, without pictures too."""
+"""Stages that go by shard: the same shards on one device and on several, without images too."""
 
 import pyarrow as pa
 import pytest
@@ -7,17 +7,17 @@ from data import schemas
 from data.artifacts import Artifact
 from data.shards import read_table, shard_names, write_shard
 from flows.recipes import tiny
-from tasks.stages import clip_features, text_targets
 from tasks.config.data import DownloadConfig
-from tasks.runner.context import StageContext
-from tasks.stages.download import run as download
 from tasks.parts.devices import on_each_device
+from tasks.runner.context import StageContext
+from tasks.stages import clip_features, text_targets
+from tasks.stages.download import run as download
 from tasks.tracking.stage_log import ConsoleLog
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Image shards of the pack, and one without a picture."""
+    """Image shards of the pack, and one without an image."""
     out = tmp_path_factory.mktemp("images")
     recipe = tiny()
     config = DownloadConfig(limit=20, shard_size=8)

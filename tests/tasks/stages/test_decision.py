@@ -18,7 +18,7 @@ def decided(tiny_run, tmp_path_factory):
     return tiny_run.run("decision", tmp_path_factory.mktemp("decided"))
 
 
-def test_the_gallery_shows_the_pictures_that_were_scored(decided):
+def test_the_gallery_shows_the_images_that_were_scored(decided):
     context, _ = decided
     table = context.log.tables["votes"]
     assert len(table["prompt"]) == 24
@@ -34,7 +34,7 @@ def test_every_rival_is_scored_with_an_interval(decided):
         assert metrics[f"{prefix}macro_f1_low"] <= score + 1e-9
         assert metrics[f"{prefix}macro_f1_high"] >= score - 1e-9
     assert metrics["sweep_best_macro_f1"] >= metrics["macro_f1"]
-    found = json.loads((context.out / "judgement.json").read_text())
+    found = json.loads((context.out / "decision_scores.json").read_text())
     assert {"macro_f1_95", "sweep", "calibration"} == set(found)
     assert set(context.log.figures) == {
         "confusion_matrix",
@@ -67,19 +67,19 @@ def test_votes_of_people_replace_the_scorer(tiny_run, votes, tmp_path):
     precision, recall = 80 / 100, 80 / 100
     generate = 2 * precision * recall / (precision + recall)
     retrieve = 2 * 1.0 * 0.6 / 1.6
-    assert metrics["voter_macro_f1"] == pytest.approx((generate + retrieve) / 2)
-    assert metrics["voter_agreement"] == pytest.approx((6 + 3 + 2) / 30)
+    assert metrics["annotator_macro_f1"] == pytest.approx((generate + retrieve) / 2)
+    assert metrics["annotator_agreement"] == pytest.approx((6 + 3 + 2) / 30)
     assert not (tmp_path / "scores").exists()
 
 
 def test_other_contents_of_the_file_are_another_configuration(tiny_run, votes):
     config = tiny_run.config.decision.model_copy(update={"votes_file": str(votes)})
-    before = config.bearing()
+    before = config.fingerprint_fields()
     moved = votes.rename(votes.with_name("moved.tsv"))
     same = config.model_copy(update={"votes_file": str(moved)})
-    assert same.bearing() == before
+    assert same.fingerprint_fields() == before
     moved.write_text(moved.read_text() + "new\tC\tC\t\tgen,gen,gen,gen,gen\n")
-    assert same.bearing() != before
+    assert same.fingerprint_fields() != before
 
 
 def test_class_weights_by_hand():

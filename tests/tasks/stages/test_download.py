@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from flow import pipeline
-from hostile import encoded, picture, response
+from hostile import encoded, random_image, response
 
 from data import schemas
 from data.shards import read_table, shard_names
@@ -18,9 +18,9 @@ from data.sources.embedded_pack import EmbeddedPack
 from flows.recipes import tiny
 from tasks.config.data import DownloadConfig
 from tasks.runner.context import StageContext
-from tasks.stages.download import IMAGES, run, source_of
-from tasks.runner.registry import stage_named
 from tasks.runner.execution import Execution, fingerprint
+from tasks.runner.registry import stage_named
+from tasks.stages.download import IMAGES, run, source_of
 from tasks.tracking.stage_log import ConsoleLog
 
 WEB = {
@@ -61,11 +61,13 @@ def test_the_embedded_pack_is_kept_byte_for_byte(tmp_path):
     assert [(r["key"], r["caption"], r["image"]) for r in train] == [
         (p.key, p.caption, p.image) for p in pairs
     ]
-    assert len(log.tables["sample"]["picture"]) == 24
+    assert len(log.tables["sample"]["image"]) == 24
 
 
 def test_a_list_of_addresses_with_its_account(server, tmp_path):
-    pairs = [(f"{i}", server.url(f"{i}", response(encoded(picture(seed=i))))) for i in range(20)]
+    pairs = [
+        (f"{i}", server.url(f"{i}", response(encoded(random_image(seed=i))))) for i in range(20)
+    ]
     server.pages["/3"] = response(b"", 404)
     server.pages["/4"] = response(b"<html>")
     config = {**WEB, "paths": listed(tmp_path, pairs)}
@@ -83,8 +85,8 @@ def test_a_list_of_addresses_with_its_account(server, tmp_path):
 
 
 def duplicated(server, tmp_path):
-    """30 rows: 12 addresses with one picture, 2 with another, one address twice."""
-    pages = [response(encoded(picture(seed=i))) for i in range(30)]
+    """30 rows: 12 addresses with one image, 2 with another, one address twice."""
+    pages = [response(encoded(random_image(seed=i))) for i in range(30)]
     pairs = [(f"{i}", server.url(f"{i}", page)) for i, page in enumerate(pages)]
     for i in range(12):
         server.pages[f"/{i * 2}"] = pages[0]
@@ -133,7 +135,9 @@ def test_a_kill_while_dropping_loses_no_row(server, tmp_path):
 
 
 def test_a_retry_pass_begins_with_the_earlier_artifact(server, tmp_path, var):
-    pairs = [(f"{i}", server.url(f"{i}", response(encoded(picture(seed=i))))) for i in range(10)]
+    pairs = [
+        (f"{i}", server.url(f"{i}", response(encoded(random_image(seed=i))))) for i in range(10)
+    ]
     server.pages["/3"] = response(b"", 503)
     recipe = tiny()
 
@@ -146,7 +150,7 @@ def test_a_retry_pass_begins_with_the_earlier_artifact(server, tmp_path, var):
         )()  # fmt: skip
 
     first = execute()
-    server.pages["/3"] = response(encoded(picture(seed=3)))
+    server.pages["/3"] = response(encoded(random_image(seed=3)))
     server.asked.clear()
     second = execute(retries=("transient",))
     assert server.asked == ["/3"]
@@ -156,7 +160,9 @@ def test_a_retry_pass_begins_with_the_earlier_artifact(server, tmp_path, var):
 
 
 def test_a_store_that_machines_share_comes_here_at_the_end(server, tmp_path):
-    pairs = [(f"{i}", server.url(f"{i}", response(encoded(picture(seed=i))))) for i in range(12)]
+    pairs = [
+        (f"{i}", server.url(f"{i}", response(encoded(random_image(seed=i))))) for i in range(12)
+    ]
     config = {**WEB, "paths": listed(tmp_path, pairs)}
     made(tmp_path / "out", **config, store=str(tmp_path / "shared"))
     made(tmp_path / "plain", **config)
@@ -179,12 +185,15 @@ def test_tar_files_as_cc3m_wds_has_them(tmp_path):
         for i in range(5):
             stem = f"{number:02d}{i:03d}"
             about = {"url": f"http://example.org/{stem}", "caption": f"about {stem}"}
-            members += [(f"{stem}.jpg", encoded(picture(seed=i))), (f"{stem}.txt", stem.encode())]
+            members += [
+                (f"{stem}.jpg", encoded(random_image(seed=i))),
+                (f"{stem}.txt", stem.encode()),
+            ]
             members += [(f"{stem}.json", json.dumps(about).encode())]
         tar(tmp_path / f"cc3m-train-{number:04d}.tar", members)
     tar(tmp_path / "cc3m-train-0002.tar", [
         ("a.jpg", encoded()), ("a.json", b'{"caption": "from json", "url": "u"}'),
-        ("b.txt", b"no picture"), ("c.jpg", encoded()), ("d.jpg", b"<html>"), ("d.txt", b"page"),
+        ("b.txt", b"no image"), ("c.jpg", encoded()), ("d.jpg", b"<html>"), ("d.txt", b"page"),
         ("e.jpg", encoded()), ("e.json", b"{"),
     ])  # fmt: skip
     damaged = (tmp_path / "cc3m-train-0000.tar").read_bytes()[:7000]
@@ -219,13 +228,13 @@ def test_the_reference_list_with_its_folder(tmp_path):
     assert metrics["dropped"] == 3
 
 
-def test_a_hugging_face_data_set_with_pictures_or_addresses(server, tmp_path):
+def test_a_hugging_face_data_set_with_images_or_addresses(server, tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()
     url = server.url("a", response(encoded()))
     pq.write_table(pa.table({
         "caption": ["one", "two", None],
-        "image": [{"bytes": encoded(picture(seed=i)), "path": f"{i}.jpg"} for i in range(3)],
+        "image": [{"bytes": encoded(random_image(seed=i)), "path": f"{i}.jpg"} for i in range(3)],
         "image_url": [url, url + "?b", url],
     }), folder / "train-0.parquet")  # fmt: skip
     config = {"source": "huggingface", "dataset": str(folder), "paths": {"train": "train"}}
@@ -257,7 +266,7 @@ def test_a_list_without_a_contact_or_files_is_refused(tmp_path):
         source.identity()
 
 
-def test_a_list_without_rows_or_without_a_picture(server, tmp_path):
+def test_a_list_without_rows_or_without_a_image(server, tmp_path):
     with pytest.raises(ValueError, match="the source has no rows"):
         made(tmp_path / "a", **WEB, paths=listed(tmp_path, []))
     config = {**WEB, "paths": listed(tmp_path, [("gone", server.url("gone"))])}
@@ -265,7 +274,7 @@ def test_a_list_without_rows_or_without_a_picture(server, tmp_path):
     assert (metrics["train_pairs"], metrics["failed/http_404"]) == (0, 1)
 
 
-def test_a_shard_without_pictures_passes_through_the_next_stages(tmp_path):
+def test_a_shard_without_images_passes_through_the_next_stages(tmp_path):
     from data.shards import as_bytes, from_bytes
 
     values = as_bytes(np.empty((0, 4, 3), np.float16))
@@ -276,7 +285,7 @@ def test_a_shard_without_pictures_passes_through_the_next_stages(tmp_path):
 @pytest.mark.timeout(500)
 def test_two_ray_workers_take_a_slice_each(server, tmp_path, var):
     pytest.importorskip("prefect_ray")
-    pages = [response(encoded(picture(seed=i))) for i in range(40)]
+    pages = [response(encoded(random_image(seed=i))) for i in range(40)]
     pairs = [(f"{i}", server.url(f"{i}", page)) for i, page in enumerate(pages)]
     config = {**WEB, "paths": listed(tmp_path, pairs), "limit": None}
     overrides = {f"download.{k}": v for k, v in config.items()}

@@ -9,20 +9,20 @@ import torch
 from PIL import Image
 
 from data.benchmarks.contexts import Case, Cases, ContextError
-from data.shards import ShardError
 from data.benchmarks.synthetic_contexts import QUESTIONS
+from data.shards import ShardError
 from gill.evaluation.images import frechet_distance
+from tasks.config.evaluation import ContextsConfig, MetricNetworksConfig
 from tasks.evaluation import context_suites
-from tasks.evaluation.answers import Answers, stored_pictures
-from tasks.evaluation.decision_labels import SCORES
-from tasks.config.evaluation import ContextsConfig, JudgesConfig
-from tasks.evaluation.baselines import contestants, slug, text_of
+from tasks.evaluation.answers import Answers, stored_images
+from tasks.evaluation.baselines import evaluated_models, slug, text_of
 from tasks.evaluation.context_suites import Row, context_metrics, differences
-from tasks.stages.evaluate import decision_metrics, held_out_rows, over_seeds
-from tasks.parts.loading import load_vision
-from tasks.evaluation.metric_networks import Judges, as_pixels
-from tasks.evaluation.generated_images import PICTURES, HeldOut
+from tasks.evaluation.decision_labels import SCORES
+from tasks.evaluation.generated_images import IMAGES, HeldOut
+from tasks.evaluation.metric_networks import MetricNetworks, as_pixels
 from tasks.evaluation.report import Table, as_html, as_markdown
+from tasks.parts.loading import load_vision
+from tasks.stages.evaluate import decision_metrics, held_out_rows, over_seeds
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def evaluated(tiny_run, tmp_path_factory):
         "evaluate",
         tmp_path_factory.mktemp("evaluate"),
         suites=("captioning", "retrieval", "generation", "decisions", "study"),
-        picture_seeds=2,
-        judges=JudgesConfig(perceptual=True),
+        image_seeds=2,
+        metric_networks=MetricNetworksConfig(perceptual=True),
         contexts=ContextsConfig(cases=4, seeds=2),
     )
 
@@ -50,7 +50,7 @@ def test_all_suites_report(evaluated):
         assert math.isfinite(metrics[name]), name
     assert metrics["study_story_truth_1_caption_image_similarity"] == pytest.approx(1.0, abs=1e-5)
     assert metrics["study_story_truth_1_caption_perceptual_tiny_distance"] == 0.0
-    # Text-only models take no pictures.
+    # Text-only models take no images.
     assert not any("generator_5_captions_4_images" in name for name in metrics)
 
 
@@ -65,24 +65,24 @@ def test_the_report_stands_beside_the_paper(evaluated):
     assert "the worst" in text
     assert f"{metrics['study_story_gill_1_caption_image_similarity']:.3f}" in text
     assert page.count("<img") > 100
-    assert all(question in page for question in QUESTIONS)  # words stand beside their pictures
-    panels = context.log.figures["study_story"].axes
+    assert all(question in page for question in QUESTIONS)  # words stand beside their images
+    panels = context.log.figures["synthetic_story"].axes
     assert [axes.get_title() for axes in panels] == [
         "image similarity",
         "perceptual tiny distance",
     ]
-    assert len(panels[0].containers) == 3  # the truth is no rival
+    assert len(panels[0].containers) == 3  # the truth is no baseline
     assert "<img" not in text
 
 
 def test_a_killed_evaluation_keeps_what_was_drawn(evaluated, tiny_run):
     context, metrics = evaluated
-    folders = context_suites.FOLDER, PICTURES, SCORES
+    folders = context_suites.FOLDER, IMAGES, SCORES
     files = [p for name in folders for p in (context.out / name).iterdir()]
     assert len(files) > 30
     lost = {
         next(p for p in sorted(files) if p.name.startswith(name))
-        for name in ("study_story-gill-", "linear_mapper-01001-", "scores-")
+        for name in ("synthetic_story-gill-", "linear_mapper-01001-", "scores-")
     }
     kept = {p: p.stat().st_mtime_ns for p in files if p not in lost}
     for path in lost:
@@ -91,8 +91,8 @@ def test_a_killed_evaluation_keeps_what_was_drawn(evaluated, tiny_run):
         "evaluate",
         context.out,
         suites=("generation", "decisions", "study"),
-        picture_seeds=2,
-        judges=JudgesConfig(perceptual=True),
+        image_seeds=2,
+        metric_networks=MetricNetworksConfig(perceptual=True),
         contexts=ContextsConfig(cases=4, seeds=2),
     )
     assert all(path.exists() for path in lost)
@@ -102,7 +102,7 @@ def test_a_killed_evaluation_keeps_what_was_drawn(evaluated, tiny_run):
 
 def test_drawings_of_other_cases_are_noticed(evaluated, tiny_run):
     context, _ = evaluated
-    with pytest.raises(ShardError, match="holds other cases than study_story has now"):
+    with pytest.raises(ShardError, match="holds other cases than synthetic_story has now"):
         tiny_run.run(
             "evaluate", context.out, suites=("study",), contexts=ContextsConfig(cases=3, seeds=2)
         )
@@ -130,8 +130,8 @@ def test_states_of_a_single_caption_are_the_stored_ones(tiny_run, evaluated):
     found = context_suites.context_states(context, {"s": Cases(cases, {})})["s", "one"]
     assert found.shape == (len(short), 2, 32)
     from gill.model import GillModel
-    from tasks.stages import adapters as adapters_stage
     from tasks.parts.loading import load_language
+    from tasks.stages import adapters as adapters_stage
 
     language = load_language(context.parts.language, context.runtime)
     model = GillModel(language, adapters_stage.load(inputs["adapters"], language))
@@ -144,14 +144,14 @@ def test_contestants_share_one_interface(tiny_run, evaluated, tmp_path):
     answers = Answers.load(context)
     folder = tmp_path / "My Pipeline"
     answers.generator.pipeline.save_pretrained(folder)
-    models = contestants(answers, ["gill", "generator", "retrieval", "truth"], [str(folder)])
+    models = evaluated_models(answers, ["gill", "generator", "retrieval", "truth"], [str(folder)])
     assert [m.name for m in models] == ["gill", "generator", "retrieval", "truth", "my_pipeline"]
-    pictures, _ = context_suites.study_pictures(context)
-    made = context_suites.stories(pictures, 2, 0)
+    images, _ = context_suites.described_images(context)
+    made = context_suites.stories(images, 2, 0)
     states = torch.randn(2, 2, 32)
     for model in models:
-        draw = model.prepare(made.cases, "5 captions", states)
-        one, again, other = draw([1, 2]), draw([1, 2]), draw([3, 4])
+        sample = model.prepare(made.cases, "5 captions", states)
+        one, again, other = sample([1, 2]), sample([1, 2]), sample([3, 4])
         assert [p.tobytes() for p in one] == [p.tobytes() for p in again]
         changed = [p.tobytes() for p in one] != [p.tobytes() for p in other]
         assert changed == model.seeded, model.name
@@ -162,43 +162,45 @@ def test_contestants_share_one_interface(tiny_run, evaluated, tmp_path):
 
 def test_judges_against_plain_computations(tiny_run):
     scorer = load_vision(tiny_run.config.parts.vision, tiny_run.config.runtime)
-    judges = Judges.load(
-        JudgesConfig(clip="tiny", perceptual=True), scorer, tiny_run.config.runtime
+    metric_networks = MetricNetworks.load(
+        MetricNetworksConfig(clip="tiny", perceptual=True), scorer, tiny_run.config.runtime
     )
     torch.manual_seed(0)
     a, b = torch.rand(70, 3, 16, 16), torch.rand(70, 3, 16, 16)  # more than a batch
-    found = judges.pairs(a, b)
+    found = metric_networks.pairs(a, b)
     assert set(found) == {"clip_similarity", "perceptual_tiny_distance"}
     seen = [scorer.model.encode_image(scorer.prepare_tensor(x), normalize=True) for x in (a, b)]
     assert torch.allclose(found["clip_similarity"], (seen[0] * seen[1]).sum(-1), atol=1e-5)
-    assert judges.inception is None
-    assert judges.pairwise
-    assert not Judges.load(JudgesConfig(), scorer, tiny_run.config.runtime).pairwise
+    assert metric_networks.inception is None
+    assert metric_networks.pairwise
+    assert not MetricNetworks.load(MetricNetworksConfig(), scorer, tiny_run.config.runtime).pairwise
 
 
 def test_fid_is_the_distance_of_its_networks_features(tiny_run, evaluated, tmp_path):
     """Any network stands for Inception here, whose weights are not at hand."""
     context = replace(evaluated[0], out=tmp_path)
 
-    def network(pictures):
-        return pictures.mean((2, 3))
+    def network(images):
+        return images.mean((2, 3))
 
-    judges = Judges(stand_in=None, inception=network, lpips=None, clip=None)
+    metric_networks = MetricNetworks(stand_in=None, inception=network, lpips=None, clip=None)
     answers = Answers.load(context)
-    held = replace(HeldOut.load(context, answers, held_out_rows(context)), judges=judges)
-    sets = held.draw()[0]
+    held = replace(
+        HeldOut.load(context, answers, held_out_rows(context)), metric_networks=metric_networks
+    )
+    sets = held.sample()[0]
     seed = context.config.seed * 100_003
-    drawn = answers.sample(held.target, [seed + i for i in range(len(held.keys))])
-    stored = stored_pictures(context.inputs["download"], held.keys)
+    sampled = answers.sample(held.target, [seed + i for i in range(len(held.keys))])
+    stored = stored_images(context.inputs["download"], held.keys)
     true = as_pixels([stored[k] for k in held.keys], answers.generator.image_size)
-    wanted = frechet_distance(network(drawn), network(true))
+    wanted = frechet_distance(network(sampled), network(true))
     assert held.scores(sets)["own_text_encoder_fid"] == pytest.approx(wanted, rel=1e-4)
 
 
-def test_pictures_become_squares_of_one_size():
-    picture = Image.new("RGB", (40, 20), "red")
-    picture.paste("blue", (10, 0, 30, 20))  # the middle square
-    found = as_pixels([picture, Image.new("L", (8, 8), 255)], 16)
+def test_images_become_squares_of_one_size():
+    image = Image.new("RGB", (40, 20), "red")
+    image.paste("blue", (10, 0, 30, 20))  # the middle square
+    found = as_pixels([image, Image.new("L", (8, 8), 255)], 16)
     assert found.shape == (2, 3, 16, 16)
     assert found[0, :, 8, 8].tolist() == [0.0, 0.0, 1.0]
     assert float(found[0, 0].max()) == 0.0
@@ -269,7 +271,7 @@ def test_hostile_captions_stay_text():
 def test_the_contexts_are_written_down(evaluated):
     context, metrics = evaluated
     found = json.loads((context.out / "contexts.json").read_text())
-    assert {r["suite"] for r in found["rows"]} == {"study_story", "study_dialogue"}
+    assert {r["suite"] for r in found["rows"]} == {"synthetic_story", "synthetic_dialogue"}
     first = found["rows"][0]
     name = f"{first['suite']}_{first['model']}_{slug(first['context'])}_image_similarity"
     assert first["mean"]["image_similarity"] == metrics[name]

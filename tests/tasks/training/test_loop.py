@@ -133,7 +133,7 @@ def test_other_settings_are_refused_with_the_difference(tmp_path):
         run(tmp_path, config_of(), killed_at=5)
     with pytest.raises(ResumeError, match=r"batch_size: 4 then, 5 now.*Set them back"):
         run(tmp_path, config_of(batch_size=5))
-    run(tmp_path, config_of(log_every=1))  # this has no bearing on the result
+    run(tmp_path, config_of(log_every=1))  # this has no fingerprint_fields on the result
 
 
 def test_a_loss_that_is_not_finite_saves_the_keys_of_its_batch(tmp_path):

@@ -1,0 +1,7 @@
+"""``python -m flows.local``."""
+
+import sys
+
+from flows.local.main import main
+
+sys.exit(main())
