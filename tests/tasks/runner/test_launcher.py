@@ -143,7 +143,7 @@ def test_a_dead_rank_ends_the_stage_with_its_log(inputs, tmp_path):
     victim.send_signal(signal.SIGKILL)
     thread.join(timeout=60)
     assert 1 in caught[0].workers
-    assert "rank 1 of 2 was killed by SIGKILL" in str(caught[0])
+    assert "worker 1 of 2 was killed by SIGKILL" in str(caught[0])
     wait_for(lambda: not ranks_of(context.out), 10)
     # What was reached is kept, and another number of workers goes on from it.
     reached = int(sorted(has_trained(context.out))[-1].stem.split("-")[1])

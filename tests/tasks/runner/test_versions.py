@@ -14,5 +14,5 @@ def test_code_is_as_recorded(name):
     now = {"version": STAGES[name].version, "code": code_hash(STAGES[name])}
     assert now == recorded, (
         f"the code of {name} changed. If its results change, raise its version in "
-        "tasks/runner/registry.py. Then run `python -m tasks.runner.versions` and commit its record."
+        "tasks/runner/registry.py. Then run `python -m tasks.runner.versions`, commit its record."
     )
