@@ -44,12 +44,12 @@ def test_all_suites_report(evaluated):
         "caption_meteor_exact", "retrieval_t2i_r1", "gill_image_image_similarity",
         "gill_image_image_similarity_sd", "gill_frechet_tiny_distance",
         "gill_perceptual_tiny_distance", "decision_macro_f1", "decision_score_threshold_macro_f1",
-        "study_story_gill_5_captions_4_images_image_similarity",
-        "study_dialogue_generator_4_rounds_image_similarity_sd",
+        "synthetic_story_gill_5_captions_4_images_image_similarity",
+        "synthetic_dialogue_generator_4_rounds_image_similarity_sd",
     ):  # fmt: skip
         assert math.isfinite(metrics[name]), name
-    assert metrics["study_story_truth_1_caption_image_similarity"] == pytest.approx(1.0, abs=1e-5)
-    assert metrics["study_story_truth_1_caption_perceptual_tiny_distance"] == 0.0
+    assert metrics["synthetic_story_truth_1_caption_image_similarity"] == pytest.approx(1.0, abs=1e-5)
+    assert metrics["synthetic_story_truth_1_caption_perceptual_tiny_distance"] == 0.0
     # Text-only models take no images.
     assert not any("generator_5_captions_4_images" in name for name in metrics)
 
@@ -63,7 +63,7 @@ def test_the_report_stands_beside_the_paper(evaluated):
     assert "Context study in the form of VIST" in text
     assert "VIST was not part of this run" in text
     assert "the worst" in text
-    assert f"{metrics['study_story_gill_1_caption_image_similarity']:.3f}" in text
+    assert f"{metrics['synthetic_story_gill_1_caption_image_similarity']:.3f}" in text
     assert page.count("<img") > 100
     assert all(question in page for question in QUESTIONS)  # words stand beside their images
     panels = context.log.figures["synthetic_story"].axes
