@@ -26,8 +26,9 @@ import pyarrow.parquet as pq
 import torch
 
 from data import schemas
+from data.loader import ShuffledBatches
 from data.quantization import block_of, quantise, restore
-from data.shards import AlignedShards, ShuffledBatches, as_bytes, lists, write_shard
+from data.shards import AlignedShards, as_bytes, lists, write_shard
 from data.sources.base import Pair
 from data.sources.embedded_pack import EmbeddedPack
 from gill.losses import generation_loss

@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from data.shards import ShuffledBatches
+from data.loader import ShuffledBatches
 from gill.backbones.language import LanguageModel
 from gill.backbones.testing.micro_models import tokenizer
 from gill.losses import generation_loss

@@ -5,25 +5,22 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from data import schemas
 from data.artifacts import write_json
+from data.lookup import ShardLookup
 from data.safe_open import ImageFileError, open_image
-from data.shards import ShardError, lists, read_table, shard_names, write_shard
+from data.shards import lists, shard_names, write_shard
 from gill.inference.engine import Gill
 from gill.inference.index import Index
 from tasks.stages.index import EMBEDDINGS, read_index
@@ -52,42 +49,21 @@ class ShardImageStore:
     """The image shards of a download artifact.
 
     Attributes:
-        images: their folder.
-        names: the shards that the index was made of, in its order.
-        keys: the keys of the index.
+        rows: finds their rows by key.
     """
 
-    images: Path
-    names: Sequence[str]
-    keys: Sequence[str]
+    rows: ShardLookup
 
     def origin(self, key: str) -> str:
         """What the source says of an image: an address, or a place in a pack."""
-        return str(self._value(key, "origin"))
+        return str(self.rows.value(key, "origin"))
 
     def image(self, key: str) -> Image.Image:
         """Decode a stored image."""
-        data = self._value(key, "image")
+        data = self.rows.value(key, "image")
         assert isinstance(data, bytes)
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB")
-
-    @cached_property
-    def _starts(self) -> list[int]:
-        rows = (pq.read_metadata(self.images / name).num_rows for name in self.names)
-        return [0, *accumulate(rows)]
-
-    def _value(self, key: str, column: str) -> object:
-        # The shards of images and index have the same rows, so a position names a row.
-        starts, at = self._starts, self.keys.index(key)
-        shard = bisect_right(starts, at) - 1
-        table = read_table(self.images / self.names[shard], ["key", column])
-        if table.column("key")[at - starts[shard]].as_py() != key:
-            raise ShardError(
-                f"{self.images / self.names[shard]} does not line up with the index: row "
-                f"{at - starts[shard]} is not {key!r}; run the stage 'index' again"
-            )
-        return table.column(column)[at - starts[shard]].as_py()
 
 
 @dataclass(frozen=True)

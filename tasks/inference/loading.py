@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from data.artifacts import MANIFEST, Artifact, DamagedArtifactError, problems_of
+from data.lookup import ShardLookup
 from data.shards import shard_names
 from gill.decision import DecisionModel
 from gill.inference.engine import GeneratedImage, Gill, RetrievedImage, Settings
@@ -123,7 +124,9 @@ def load(
 def _stored_index(found: Mapping[str, Artifact]) -> tuple[Index, ShardImageStore]:
     folder = found["index"].file(index_stage.EMBEDDINGS)
     index = index_stage.read_index(folder)
-    image_store = ShardImageStore(found["download"].file(IMAGES), shard_names(folder), index.keys)
+    # The shards of images and index have the same rows, so the index's keys say where each is.
+    rows = ShardLookup(found["download"].file(IMAGES), shard_names(folder), index.keys, "images")
+    image_store = ShardImageStore(rows)
     index.origin = image_store.origin
     return index, image_store
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from data import schemas
 from data.artifacts import Artifact, write_json
-from data.shards import AlignedShards, Columns, ShuffledBatches, as_bytes, read_table, shard_names
+from data.loader import ShuffledBatches
+from data.shards import AlignedShards, Columns, as_bytes, read_table, shard_names
 from gill.backbones.language import LanguageModel
 from gill.captioning import words_of_images
 from gill.data_parallel import WorkerGroup

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from data import schemas
 from data.artifacts import Artifact, write_json
-from data.shards import AlignedShards, Columns, ShuffledBatches
+from data.loader import ShuffledBatches
+from data.shards import AlignedShards, Columns
 from gill.data_parallel import WorkerGroup, parts
 from gill.losses import generation_loss
 from gill.mapper import Mapper, MapperKind, MapperSize, new_mapper
