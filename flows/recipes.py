@@ -158,7 +158,7 @@ def opt_6_7b() -> PipelineConfig:
     return PipelineConfig(
         parts=PartsConfig(
             language=LanguageConfig(name="facebook/opt-6.7b", precision="bfloat16"),
-            vision=VisionConfig(name="ViT-L-14", pretrained="openai"),
+            vision=VisionConfig(name="ViT-L-14-quickgelu", pretrained="openai"),
             generator=GeneratorConfig(
                 name="stable-diffusion-v1-5/stable-diffusion-v1-5", steps=50, guidance_scale=7.5
             ),

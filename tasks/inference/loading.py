@@ -43,7 +43,7 @@ from tasks.tracking import mlflow_runs
 LAST_RUN = "last_run.json"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _RELEASED_VISION = {
-    "openai/clip-vit-large-patch14": VisionConfig(name="ViT-L-14", pretrained="openai")
+    "openai/clip-vit-large-patch14": VisionConfig(name="ViT-L-14-quickgelu", pretrained="openai")
 }
 _RELEASED_GENERATOR = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
