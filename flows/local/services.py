@@ -28,6 +28,8 @@ from tasks.paths import ROOT, var_folder
 
 HOST = "127.0.0.1"
 POOL = "gill"
+# A flow run cannot set its command, environment or folder: they are no variables of this template.
+JOB_TEMPLATE = Path(__file__).with_name("work_pool.json")
 START_TIMEOUT = 180.0
 
 
@@ -61,6 +63,9 @@ def environment() -> dict[str, str]:
         "PREFECT_HOME": str(var_folder() / "prefect"),
         "PREFECT_API_URL": f"{prefect_url()}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # A page of another site gets no allowance to read, and no request without a token is taken.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": prefect_url(),
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_CLI_PROMPT": "false",
         "MLFLOW_TRACKING_URI": mlflow_url(),
@@ -273,7 +278,7 @@ def _repair(database: Path, say: Callable[[str], None]) -> None:
 def _make_pool() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "work-pool", "create", POOL]
-        + ["--type", "process", "--overwrite"],
+        + ["--type", "process", "--overwrite", "--base-job-template", str(JOB_TEMPLATE)],
         cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     if done.returncode != 0:

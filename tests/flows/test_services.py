@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 
+import httpx
 import psutil
 import pytest
 
@@ -112,3 +113,62 @@ def test_a_run_that_left_no_summary_is_told_from_one_that_failed(tmp_path):
     assert main._failure(summary, 0, log) == "the run failed: no images"
     write_json(summary, {"state": "completed", "error": None})
     assert main._failure(summary, 0, log) is None
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def prefect_service(tmp_path_factory):
+    """The Prefect server as `make run` starts it, with its work pool; its API's address."""
+    folder = tmp_path_factory.mktemp("services")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GILL_VAR", str(folder))
+        patch.setenv("GILL_PREFECT_PORT", str(free_port()))
+        for name in ("logs", "prefect"):
+            (folder / name).mkdir()
+        server = services.services()[0]
+        services._start(server, lambda _: None)
+        try:
+            services._await(server, lambda _: None)
+            services._make_pool()
+            yield f"{services.prefect_url()}/api"
+        finally:
+            services.stop_all(lambda _: None)
+
+
+def test_a_page_of_another_site_can_neither_read_nor_run(prefect_service):
+    foreign = {"Origin": "http://evil.example"}
+    with httpx.Client(base_url=prefect_service, timeout=30) as client:
+        asked = {**foreign, "Access-Control-Request-Method": "POST"}
+        assert client.options("/flow_runs/filter", headers=asked).status_code == 400
+        for answer in (
+            client.get("/health", headers=foreign),
+            client.post("/flow_runs/filter", headers=foreign, json={}),
+        ):
+            assert "access-control-allow-origin" not in answer.headers
+        assert answer.status_code == 403, "a request without a token was taken"
+
+
+def test_a_flow_run_cannot_set_its_command_or_environment(prefect_service):
+    with httpx.Client(base_url=prefect_service, timeout=30) as client:
+        token = client.get("/csrf-token", params={"client": "test"}).json()["token"]
+        client.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "test"})
+        flow = client.post("/flows/", json={"name": "probe"}).json()["id"]
+        made = client.post(
+            "/deployments/", json={"name": "probe", "flow_id": flow, "work_pool_name": "gill"}
+        ).json()["id"]
+
+        def run(**variables):
+            return client.post(
+                f"/deployments/{made}/create_flow_run", json={"job_variables": variables}
+            )
+
+        assert run().status_code == 201
+        for name, value in (("command", "id"), ("env", {"A": "1"}), ("working_dir", "/")):
+            answer = run(**{name: value})
+            assert answer.status_code == 422, answer.text
+            assert f"'{name}' was unexpected" in answer.text

@@ -48,7 +48,9 @@ def test_all_suites_report(evaluated):
         "synthetic_dialogue_generator_4_rounds_image_similarity_sd",
     ):  # fmt: skip
         assert math.isfinite(metrics[name]), name
-    assert metrics["synthetic_story_truth_1_caption_image_similarity"] == pytest.approx(1.0, abs=1e-5)
+    assert metrics["synthetic_story_truth_1_caption_image_similarity"] == pytest.approx(
+        1.0, abs=1e-5
+    )
     assert metrics["synthetic_story_truth_1_caption_perceptual_tiny_distance"] == 0.0
     # Text-only models take no images.
     assert not any("generator_5_captions_4_images" in name for name in metrics)
