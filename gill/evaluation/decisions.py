@@ -4,28 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, confusion_matrix, f1_score
+from scipy import stats
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    brier_score_loss,
+    confusion_matrix,
+    f1_score,
+    precision_recall_curve,
+)
 
 from gill.decision import CHOICES, GENERATE, RETRIEVE, Vote, confident_label
 
 Labels = Sequence[int]
+_CLASSES = list(range(len(CHOICES)))
+_MACRO: Any = {"labels": _CLASSES, "average": "macro", "zero_division": 0}
 
 
 def decision_scores(labels: Labels, predicted: Labels) -> dict[str, float]:
     """Macro F1, accuracy and the confusion matrix, flat, as ``true_<a>_predicted_<b>``."""
     if not labels:
         raise ValueError("there are no labelled prompts to score")
-    classes = list(range(len(CHOICES)))
-    matrix = confusion_matrix(labels, predicted, labels=classes)
-    hits = sum(int(a == b) for a, b in zip(labels, predicted, strict=True))
+    matrix = confusion_matrix(labels, predicted, labels=_CLASSES)
     scores = {
-        "macro_f1": float(
-            f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)
-        ),
-        "accuracy": hits / len(labels),
+        "macro_f1": float(f1_score(labels, predicted, **_MACRO)),
+        "accuracy": float(accuracy_score(labels, predicted)),
     }
     for i, true in enumerate(CHOICES):
         for j, found in enumerate(CHOICES):
@@ -60,20 +67,17 @@ def threshold_sweep(labels: Labels, scores: Sequence[float]) -> list[OperatingPo
         scores: the higher, the more for retrieval: a probability, or the best score of the index.
     """
     truth, values = np.asarray(labels), np.asarray(scores, np.float64)
-    found = []
-    for threshold in [*np.unique(values).tolist(), np.nextafter(values.max(), np.inf)]:
-        predicted = np.where(values >= threshold, RETRIEVE, GENERATE)
-        right = int(((predicted == RETRIEVE) & (truth == RETRIEVE)).sum())
-        said, wanted = int((predicted == RETRIEVE).sum()), int((truth == RETRIEVE).sum())
-        found.append(
-            OperatingPoint(
-                float(threshold),
-                right / said if said else 1.0,
-                right / wanted if wanted else 0.0,
-                float(_macro_f1(truth[None], predicted[None])[0]),
-            )
-        )
-    return found
+    positive = truth == RETRIEVE
+    if positive.any():
+        precision, recall, thresholds = precision_recall_curve(positive, values)
+    else:  # scikit-learn calls the recall of nothing 1, with a warning; here it counts 0
+        thresholds = np.unique(values)
+        precision = np.append(np.zeros(len(thresholds)), 1.0)
+        recall = np.zeros(len(thresholds) + 1)
+    thresholds = np.append(thresholds, np.nextafter(values.max(), np.inf))
+    f1 = _macro_f1(truth, np.where(values >= thresholds[:, None], RETRIEVE, GENERATE))
+    points = np.stack([thresholds, precision, recall, f1], axis=1).tolist()
+    return [OperatingPoint(*point) for point in points]
 
 
 def best_threshold(labels: Labels, scores: Sequence[float]) -> float:
@@ -88,8 +92,8 @@ def apply_threshold(scores: Sequence[float], threshold: float) -> list[int]:
 
 def average_precision(labels: Labels, scores: Sequence[float]) -> float:
     """Area under the precision/recall curve of "retrieve", 0 without such a label."""
-    truth = [int(label == RETRIEVE) for label in labels]
-    return float(average_precision_score(truth, scores)) if any(truth) else 0.0
+    truth = np.asarray(labels) == RETRIEVE
+    return float(average_precision_score(truth, scores)) if truth.any() else 0.0
 
 
 @dataclass(frozen=True)
@@ -108,18 +112,22 @@ class Calibration:
 
 
 def calibration(labels: Labels, retrieve: Sequence[float], bins: int = 10) -> Calibration:
-    """Compare P(retrieve) with what the labels say, in equal bins of the confidence [0.5, 1]."""
+    """Compare P(retrieve) with what the labels say, in equal bins of the confidence [0.5, 1].
+
+    scikit-learn's ``calibration_curve`` gives no sizes of the bins, which the error is weighted by.
+    """
     truth, chance = np.asarray(labels), np.asarray(retrieve, np.float64)
     confidence = np.maximum(chance, 1 - chance)
-    right = (np.where(chance >= 0.5, RETRIEVE, GENERATE) == truth).astype(np.float64)
-    place = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
+    right = np.where(chance >= 0.5, RETRIEVE, GENERATE) == truth
+    means = stats.binned_statistic(confidence, [confidence, right], "mean", bins, (0.5, 1.0))
+    sizes = np.bincount(means.binnumber - 1, minlength=bins)
     found = [
-        (float(confidence[place == b].mean()), float(right[place == b].mean()), int(n))
-        for b, n in enumerate(np.bincount(place, minlength=bins))
-        if n
+        (float(mean), float(accuracy), int(size))
+        for (mean, accuracy), size in zip(means.statistic.T, sizes, strict=True)
+        if size
     ]
     error = sum(abs(c - a) * n for c, a, n in found) / len(truth)
-    brier = float(((chance - (truth == RETRIEVE)) ** 2).mean())
+    brier = float(brier_score_loss(truth, chance, pos_label=RETRIEVE))
     return Calibration(error, brier, found)
 
 
@@ -135,16 +143,15 @@ def bootstrap_macro_f1(
     ``a - b`` is added for the first model ``a`` against each other, so that a difference is judged
     by its own interval.
     """
-    truth = np.asarray(labels)
-    rows = np.random.default_rng(seed).integers(0, len(truth), (samples, len(truth)))
-    scores = {n: _macro_f1(truth[rows], np.asarray(p)[rows]) for n, p in predicted.items()}
-    first = next(iter(scores))
-    scores |= {f"{first} - {n}": scores[first] - v for n, v in scores.items() if n != first}
-    tail = 50 * (1 - level)
-    return {
-        name: (float(np.percentile(v, tail)), float(np.percentile(v, 100 - tail)))
-        for name, v in scores.items()
-    }
+    columns = [np.asarray(labels), *(np.asarray(said) for said in predicted.values())]
+    found = stats.bootstrap(
+        columns, _scores_and_gaps, n_resamples=samples, vectorized=True, paired=True,
+        confidence_level=level, method="percentile", rng=seed,
+    ).confidence_interval  # fmt: skip
+    first, *others = predicted
+    names = [first, *others, *(f"{first} - {name}" for name in others)]
+    intervals = zip(found.low.tolist(), found.high.tolist(), strict=True)
+    return dict(zip(names, intervals, strict=True))
 
 
 def human_agreement(votes: Sequence[Sequence[Vote]]) -> dict[str, float]:
@@ -160,18 +167,29 @@ def human_agreement(votes: Sequence[Sequence[Vote]]) -> dict[str, float]:
     said = [answers[vote] for label, cast in labelled if label is not None for vote in cast]
     pairs = [(cast[i] == cast[j]) for cast in votes for i in range(len(cast)) for j in range(i)]
     return {
-        "macro_f1": float(_macro_f1(np.asarray([truth]), np.asarray([said]))[0]) if truth else 0.0,
+        "macro_f1": float(f1_score(truth, said, **_MACRO)) if truth else 0.0,
         "pairwise": float(np.mean(pairs)) if pairs else 0.0,
     }
 
 
 def _macro_f1(
-    truth: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64]
+    truth: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], axis: int = -1
 ) -> npt.NDArray[np.float64]:
-    """Macro F1 ``(n,)`` of rows of labels ``(n, prompts)``; a class that never occurs counts 0."""
+    """scikit-learn's macro F1 of many arrays at once, along an axis.
+
+    ``f1_score`` takes milliseconds for each, and a sweep or a bootstrap needs thousands.
+    """
     scores = []
-    for kind in range(len(CHOICES)):
+    for kind in _CLASSES:
         true, said = truth == kind, predicted == kind
-        total = true.sum(-1) + said.sum(-1)
-        scores.append(2 * (true & said).sum(-1) / np.maximum(total, 1))
+        total = true.sum(axis) + said.sum(axis)
+        scores.append(2 * (true & said).sum(axis) / np.maximum(total, 1))
     return np.asarray(np.mean(scores, axis=0))
+
+
+def _scores_and_gaps(
+    truth: npt.NDArray[np.int64], *predicted: npt.NDArray[np.int64], axis: int
+) -> npt.NDArray[np.float64]:
+    """Macro F1 of each model, then the first's less each other's."""
+    scores = np.stack([_macro_f1(truth, said, axis) for said in predicted])
+    return np.concatenate([scores, scores[:1] - scores[1:]])

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import linalg
 from torch import Tensor
 
 
@@ -16,16 +14,17 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
     |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Dowson and Landau 1982). It is called FID
     only with Inception features; with fewer samples than dimensions it is biased upwards, so only
-    distances from the same number of samples compare.
+    distances from the same number of samples compare. Computed by torch-fidelity, from the
+    eigenvalues of the product in double precision.
     """
-    x, y = a.double().numpy(), b.double().numpy()
-    shift = x.mean(0) - y.mean(0)
-    covariance_a, covariance_b = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
-    # The eigenvalues of a product of two covariances are real and not negative; what rounding
-    # leaves of the imaginary part and below zero is dropped.
-    eigenvalues = linalg.eigvals(covariance_a @ covariance_b)
-    root = np.sqrt(np.clip(eigenvalues.real, 0.0, None)).sum()
-    return float(shift @ shift + np.trace(covariance_a) + np.trace(covariance_b) - 2 * root)
+    from torch_fidelity.metric_fid import (
+        KEY_METRIC_FID,
+        fid_features_to_statistics,
+        fid_statistics_to_metric,
+    )
+
+    fitted = [fid_features_to_statistics(features.double()) for features in (a, b)]
+    return float(fid_statistics_to_metric(*fitted, verbose=False)[KEY_METRIC_FID])
 
 
 def paired_similarity(a: Tensor, b: Tensor) -> Tensor:

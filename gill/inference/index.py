@@ -24,9 +24,9 @@ class Match(NamedTuple):
 class Index:
     """Keys and unit vectors of images.
 
-    Up to ``exact_up_to`` images every vector is compared. Beyond that a scan of 4-bit codes
-    (product quantisation of two dimensions each, faiss) finds a shortlist, and the shortlist's
-    exact scores decide: ``benchmarks/generate.py`` measures what that costs and misses.
+    Up to ``exact_up_to`` images every vector is compared. Beyond that faiss scans 4-bit codes
+    (product quantisation of two dimensions each) for a shortlist and refines it by the exact
+    scores: ``benchmarks/generate.py`` measures what that costs and misses.
 
     Args:
         keys: a name for each image, no name twice.
@@ -34,6 +34,9 @@ class Index:
         origin: says where the image of a key came from; the key itself without it.
         exact_up_to: the largest index that is searched without codes.
         shortlist: candidates that are compared exactly.
+
+    Attributes:
+        vectors: those given; empty once faiss holds them, at the first search by codes.
 
     Raises:
         ValueError: nothing is given, keys and vectors do not line up, or a key is there twice.
@@ -86,22 +89,30 @@ class Index:
         if len(self) <= self.exact_up_to or self.vectors.is_cuda:
             scores, rows = (queries @ self.vectors.float().T).topk(count, dim=-1)
             return scores, rows
+        import faiss
+
         wanted = min(max(self.shortlist, 4 * count), len(self))
-        candidates = torch.from_numpy(self._codes.search(queries.numpy(), wanted)[1])
-        exact = torch.einsum("nkd,nd->nk", self.vectors[candidates].float(), queries)
-        scores, at = exact.topk(count, dim=-1)
-        return scores, candidates.gather(-1, at)
+        exact = faiss.IndexRefineSearchParameters()
+        exact.k_factor = wanted / count
+        scores, rows = self._codes.search(queries.numpy(), count, params=exact)
+        return torch.from_numpy(scores), torch.from_numpy(rows)
 
     @cached_property
     def _codes(self) -> Any:
         import faiss
 
         count, width = self.vectors.shape
-        codes = faiss.IndexPQFastScan(
-            width, width // 2 if width % 2 == 0 else width, 4, faiss.METRIC_INNER_PRODUCT
-        )
+        metric = faiss.METRIC_INNER_PRODUCT
+        exact: Any
+        codes = faiss.IndexPQFastScan(width, width // 2 if width % 2 == 0 else width, 4, metric)
+        if self.vectors.dtype == torch.float16:
+            exact = faiss.IndexScalarQuantizer(width, faiss.ScalarQuantizer.QT_fp16, metric)
+        else:
+            exact = faiss.IndexFlatIP(width)
         sample = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:_TRAINED_ON]
         codes.train(self.vectors[sample].float().numpy())
+        index = faiss.IndexRefine(codes, exact)
         for part in self.vectors.split(_TRAINED_ON):
-            codes.add(part.float().numpy())
-        return codes
+            index.add(part.float().numpy())
+        self.vectors = torch.empty(0, width, dtype=self.vectors.dtype)
+        return index

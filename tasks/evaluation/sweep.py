@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from scipy.stats import sem
+
 from data.artifacts import Artifact, write_json
 from data.shards import read_table
 from tasks.evaluation.generated_images import IMAGES, TO_TRUE
@@ -92,7 +94,7 @@ def paired(point: Point, points: Sequence[Point]) -> tuple[float, float] | None:
     ]
     if len(differences) < 2:
         return None
-    return fmean(differences), stdev(differences) / len(differences) ** 0.5
+    return fmean(differences), float(sem(differences))
 
 
 def metrics_of(points: Sequence[Point]) -> list[str]:

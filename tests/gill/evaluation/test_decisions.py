@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score, precision_recall_curve
 
 from gill.evaluation.decisions import (
@@ -60,6 +61,26 @@ def test_calibration_by_hand():
     assert found.error == pytest.approx((0.1 * 2 + 0.1 * 2) / 4)
     assert found.brier == pytest.approx((0.16 + 0.36 + 0.01 + 0.01) / 4)
     assert calibration([1], [1.0]).bins == [(1.0, 1.0, 1)]
+
+
+def test_calibration_agrees_with_scikit_learn(case):
+    labels, scores = case
+    found = calibration(labels, scores)
+    confidence = np.maximum(scores, 1 - np.asarray(scores))
+    right = (np.asarray(scores) >= 0.5) == np.asarray(labels)
+    accuracy, mean = calibration_curve(right, confidence, n_bins=20)  # of [0, 1]: ours are of half
+    assert [b[0] for b in found.bins] == pytest.approx(mean.tolist())
+    assert [b[1] for b in found.bins] == pytest.approx(accuracy.tolist())
+    assert sum(b[2] for b in found.bins) == len(labels)
+
+
+def test_labels_of_one_kind():
+    found = threshold_sweep([0, 0], [0.1, 0.2])
+    assert [(p.threshold, p.precision, p.recall) for p in found[:-1]] == [(0.1, 0, 0), (0.2, 0, 0)]
+    assert (found[-1].precision, found[-1].recall, found[-1].macro_f1) == (1, 0, 0.5)
+    assert calibration([0, 0], [0.1, 0.2]).brier == pytest.approx((0.01 + 0.04) / 2)
+    intervals = bootstrap_macro_f1([0, 0], {"a": [0, 0], "b": [0, 1]}, samples=10)
+    assert intervals["a"] == (0.5, 0.5)
 
 
 def test_intervals_agree_with_a_plain_bootstrap(case):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import linalg
 
 from gill.evaluation.captioning import (
     caption_frequency_baseline,
@@ -45,6 +46,18 @@ def test_frechet_distance_of_known_gaussians():
     # |mu|^2 = 25 and, for each dimension, (1 - 2)^2 = 1.
     assert frechet_distance(a, b) == pytest.approx(27.0, rel=0.01)
     assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [40, 12])  # the second has fewer samples than dimensions
+def test_frechet_distance_is_the_formula(count):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0, 1, (count, 16)), rng.normal(0.2, 1.5, (50, 16))
+    covariances = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = linalg.sqrtm(covariances[0] @ covariances[1]).real
+    shift = a.mean(0) - b.mean(0)
+    wanted = shift @ shift + np.trace(covariances[0] + covariances[1] - 2 * root)
+    found = frechet_distance(torch.from_numpy(a), torch.from_numpy(b))
+    assert found == pytest.approx(wanted, rel=1e-6)
 
 
 def test_paired_similarity():

@@ -34,7 +34,19 @@ def test_codes_find_what_exact_search_finds(width, dtype):
     coded = Index(names(5000), images, exact_up_to=100, shortlist=500).nearest(queries, 10)
     shared = [{m.key for m in a} & {m.key for m in b} for a, b in zip(exact, coded, strict=True)]
     assert sum(map(len, shared)) >= 0.99 * 200
-    assert coded[0][0] == pytest.approx(exact[0][0])
+    scores = {(row, m.key): m.score for row, found in enumerate(exact) for m in found}
+    for row, found in enumerate(coded):
+        assert [m.score for m in found] == sorted((m.score for m in found), reverse=True)
+        for match in found:  # the codes choose, the vectors score
+            if (row, match.key) in scores:
+                assert match.score == pytest.approx(scores[row, match.key], abs=1e-6)
+
+
+def test_vectors_are_held_once():
+    index = Index(names(500), vectors(500), exact_up_to=100)
+    first = index.nearest(vectors(2, seed=1), 3)
+    assert index.vectors.shape == (0, 16)  # faiss holds them now
+    assert index.nearest(vectors(2, seed=1), 3) == first
 
 
 def test_keys_that_are_left_out_are_not_found():
