@@ -31,8 +31,9 @@ from torch import Tensor
 
 from flows.recipes import RECIPES
 from gill.backbones.language import LanguageModel
-from gill.inference.decoding import Decoding, decode
+from gill.inference.decoding import decode
 from gill.inference.index import Index
+from gill.inference.settings import DecodingSettings
 from gill.mapper import MapperSize, new_mapper
 from gill.model import Adapters, GillModel
 from gill.specs import AdapterSpec
@@ -74,7 +75,7 @@ def tokens(language: LanguageModel, context: int, new: int, repeats: int) -> dic
     ids = torch.randint(0, language.vocab_size, (8, context), generator=generator)
     embeddings = language.embed(ids.to(language.device))
     mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=language.device)
-    config = Decoding(max_new_tokens=new, min_new_tokens=new, max_images=0)
+    config = DecodingSettings(max_new_tokens=new, min_new_tokens=new, max_images=0)
 
     def cached(rows: int) -> list[list[int]]:
         found = decode(model, embeddings[:rows], mask[:rows], config, [0] * rows)
@@ -109,10 +110,11 @@ def images(recipe: str, batch: int, repeats: int) -> dict[str, float]:
     mapper = new_mapper(width, r, generator.num_tokens, generator.dim, size)
     mapper = mapper.to(generator.device).eval()
     states = torch.randn(batch, r, width, device=generator.device)
+    img = torch.randn(r, width, device=generator.device)
 
     def sample(count: int) -> Tensor:
         return generator.generate(
-            mapper(states[:count]), range(count), parts.guidance_scale, parts.steps
+            mapper(states[:count], img), range(count), parts.guidance_scale, parts.steps
         )
 
     sample(1)

@@ -83,7 +83,7 @@ def count(shape: Shape, batch: int, tokens: int) -> dict[str, int]:
 
     def mapping() -> Tensor:
         x = torch.empty(batch, NUM_IMG, shape.width, device="meta")
-        mapped: Tensor = maps["mapper"](x)
+        mapped: Tensor = maps["mapper"](x, x[0])
         return mapped
 
     length = NUM_VISUAL + tokens + 1

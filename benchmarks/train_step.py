@@ -36,9 +36,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from data.loader import ShuffledBatches
 from gill.backbones.language import LanguageModel
 from gill.backbones.testing.micro_models import tokenizer
-from gill.losses import generation_loss
+from gill.batches import AdapterBatch
+from gill.losses import LossWeights, generation_loss
 from gill.mapper import GillMapper, MapperSize
-from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
+from gill.model import Adapters, GillModel
 from gill.specs import AdapterSpec
 from gill.training import Optimization, Trainer, autocast
 
@@ -243,6 +244,7 @@ def measure(side: str, shape: Shape, batch: int, precision: str, device: torch.d
     features = torch.randn(batch, vision_dim, device=device)
     settings = Optimization(steps=WINDOW + 1, precision=precision)
     states = torch.randn(batch, NUM_IMG, language.dim, device=device)
+    img = adapters.img_tokens.weight.detach()
 
     def joint(rows: list[list[int]]) -> dict[str, Tensor]:
         return model.losses(AdapterBatch(rows, features, targets), LossWeights(), 0.0, mapper)
@@ -251,7 +253,7 @@ def measure(side: str, shape: Shape, batch: int, precision: str, device: torch.d
         return model.losses(AdapterBatch(rows, features), LossWeights(), 0.0)
 
     def second(rows: list[list[int]]) -> dict[str, Tensor]:
-        return {"loss": generation_loss(mapper(states), targets)}
+        return {"loss": generation_loss(mapper(states, img), targets)}
 
     trained, loss = {
         "joint": (nn.ModuleList([adapters, mapper]), joint),

@@ -82,7 +82,7 @@ def _quiet() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     from gill.decision import CHOICES
-    from gill.inference.engine import Settings
+    from gill.inference.settings import Settings
 
     parser = argparse.ArgumentParser(prog="python -m gill", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -126,8 +126,9 @@ def _parser() -> argparse.ArgumentParser:
 def _generate(given: argparse.Namespace) -> int:
     from data.artifacts import write_json
     from data.safe_open import open_image
-    from gill.inference.engine import GeneratedImage, RetrievedImage, Settings
     from gill.inference.prompts import Item
+    from gill.inference.results import GeneratedImage, RetrievedImage
+    from gill.inference.settings import Settings
     from tasks.inference.loading import load
 
     changes = {
@@ -153,9 +154,9 @@ def _generate(given: argparse.Namespace) -> int:
         raise CommandError(f"--out {given.out} is a file; name a folder")
 
     loaded = load(given.model, given.index, runtime=RuntimeConfig(device=given.device))
-    if changes.get("choice") == "retrieve" and loaded.gill.index is None:
+    if changes.get("choice") == "retrieve" and loaded.engine.index is None:
         raise CommandError("there is no index to retrieve from; give --index or choose generate")
-    answer = loaded.gill.generate(items, **changes)
+    answer = loaded.engine.generate(items, **changes)
     given.out.mkdir(parents=True, exist_ok=True)
     record: list[dict[str, object]] = []
     for number, segment in enumerate(answer):
@@ -194,6 +195,6 @@ def _index(given: argparse.Namespace) -> int:
     def progress(done: int, total: int) -> None:
         print(f"{done} of {total} files", file=sys.stderr)
 
-    counts = index_folder(loaded.gill, given.images, given.out, progress)
+    counts = index_folder(loaded.engine, given.images, given.out, progress)
     print(", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counts.items()))
     return 0

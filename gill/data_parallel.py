@@ -1,8 +1,8 @@
 """Training shared by several processes (workers), and batches trained on in parts.
 
-A batch is cut into parts: one for each worker, several with accumulation. A part's loss
-is scaled by its share of the batch, so that gradients and reported losses of all parts *add up* to
-those of the whole batch. The data and their order therefore do not depend on the number of workers.
+A batch is cut into parts: one for each worker, several with accumulation. A part's loss is scaled
+by its fraction of the batch, so that gradients and reported losses of all parts *add up* to those
+of the whole batch. The data and their order therefore do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -93,15 +93,16 @@ def own_rows(count: int, workers: WorkerGroup, accumulate: int) -> list[slice]:
     return pieces[workers.rank * accumulate : (workers.rank + 1) * accumulate]
 
 
-def parts(
+def split_rows(
     count: int, workers: WorkerGroup, accumulate: int, take: Callable[[slice, float], Batch]
 ) -> list[tuple[Batch, float]]:
-    """This worker's parts of a batch, ``take(rows, share)``, and their shares.
+    """This worker's parts of a batch, ``take(rows, fraction)``, and their fractions of the whole.
 
-    An empty piece stands as the first row with the share 0: every worker takes part in every step.
+    An empty piece stands as the first row with the fraction 0: every worker takes part in every
+    step.
     """
-    found = []
+    split = []
     for rows in own_rows(count, workers, accumulate):
-        share = (rows.stop - rows.start) / count
-        found.append((take(rows if share else slice(0, 1), share), share))
-    return found
+        fraction = (rows.stop - rows.start) / count
+        split.append((take(rows if fraction else slice(0, 1), fraction), fraction))
+    return split

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -9,6 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 GenerationForm = Literal["norm", "squared"]
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the losses; all 1 in the paper."""
+
+    captioning: float = 1.0
+    img_prediction: float = 1.0
+    retrieval: float = 1.0
+    generation: float = 1.0
 
 
 def token_loss(vocabulary: Tensor, img: Tensor, labels: Tensor) -> Tensor:
@@ -102,29 +113,29 @@ def contrastive_loss(text: Tensor, image: Tensor, scale: Tensor) -> Tensor:
 
 
 def contrastive_loss_of_part(
-    text: Tensor, all_text: Tensor, all_image: Tensor, scale: Tensor, start: int, share: float
+    text: Tensor, all_text: Tensor, all_image: Tensor, scale: Tensor, start: int, fraction: float
 ) -> Tensor:
     """The whole batch's contrastive loss, with the gradients that one part of it contributes.
 
-    Its value is that of the whole batch. Its gradients, times ``share`` and summed over the parts,
-    are those of the whole batch, although every part holds the others' vectors as constants: each
-    row's gradient comes from the part that it belongs to, and the scale's in shares.
+    Its value is that of the whole batch. Its gradients, times ``fraction`` and summed over the
+    parts, are those of the whole batch, although every part holds the others' vectors as constants:
+    each row's gradient comes from the part that it belongs to, and the scale's in fractions.
 
     Args:
-        text: unit vectors ``(m, d)`` of the part, with gradients; m is 0 where the share is 0.
+        text: unit vectors ``(m, d)`` of the part, with gradients; m is 0 where the fraction is 0.
         all_text, all_image: unit vectors ``(n, d)`` of the whole batch.
         start: the row of ``all_text`` at which the part begins.
-        share: the part's share of the batch.
+        fraction: the part's fraction of the batch.
     """
     stop = start + len(text)
     others = all_image.detach()
     image = torch.cat([others[:start], all_image[start:stop], others[stop:]])
     text = torch.cat([all_text[:start], text, all_text[stop:]])
-    part_scale = scale.detach() + (scale - scale.detach()) * share
+    part_scale = scale.detach() + (scale - scale.detach()) * fraction
     loss = contrastive_loss(text, image, part_scale)
-    if share == 0:
+    if fraction == 0:
         return loss.detach()
-    return loss.detach() + (loss - loss.detach()) / share
+    return loss.detach() + (loss - loss.detach()) / fraction
 
 
 def generation_loss(predicted: Tensor, target: Tensor, form: GenerationForm = "norm") -> Tensor:

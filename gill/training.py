@@ -116,9 +116,9 @@ class Trainer:
         config: optimizer and schedule.
         after_step: called after each update, for example to rescale the [IMG] embeddings.
         companions: further modules whose state belongs to the run, such as an average of weights.
-        split: cuts a batch into the parts that this worker trains on, with their shares; losses and
-            gradients of the parts, times their shares, add up to the whole batch's. Without it a
-            batch is one part.
+        split: cuts a batch into the parts that this worker trains on, with their fractions of it;
+            losses and gradients of the parts, times those fractions, add up to the whole batch's.
+            Without it a batch is one part.
         rates: learning rates of some parameters by the start of their names, as factors of the
             schedule's; 1 for the others.
         check_every: updates between looks at the losses. Looking waits for the device, so the
@@ -210,12 +210,12 @@ class Trainer:
         summed: dict[str, Tensor] = {}
         with autocast(self.device, self.config.precision):
             parts = [(batch, 1.0)] if self.split is None else self.split(batch)
-        for part, share in parts:
+        for part, fraction in parts:
             with autocast(self.device, self.config.precision):
                 losses = self.loss(part)
-            (losses["loss"] * share).backward()
+            (losses["loss"] * fraction).backward()
             for name, value in losses.items():
-                own = value.detach().float() * share
+                own = value.detach().float() * fraction
                 summed[name] = summed[name] + own if name in summed else own
         self._sum_over_workers(summed)
         self._unchecked.append((self.step, summed, getattr(batch, "keys", ())))

@@ -3,58 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from gill.inference.settings import DecodingSettings
 from gill.model import GillModel
 from gill.packing import PAD
 
 _ALWAYS = 1e9  # stands for an infinite bias, which a softmax cannot take
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How tokens are chosen.
-
-    Attributes:
-        max_new_tokens: chosen tokens at most; an image counts once, its forced tokens do not.
-        min_new_tokens: before so many tokens neither end-of-text nor [IMG0] is chosen.
-        temperature: 0 is greedy.
-        top_p: nucleus sampling, from the smallest set of tokens with this probability.
-        image_bias: added to the logit of [IMG0]; ``inf`` shows images at once, ``-inf`` never.
-        max_images: [IMG0] is not chosen again after so many.
-    """
-
-    max_new_tokens: int = 32
-    min_new_tokens: int = 0
-    temperature: float = 0.0
-    top_p: float = 1.0
-    image_bias: float = 0.0
-    max_images: int = 4
-
-    def __post_init__(self) -> None:
-        checks = {
-            "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
-            "min_new_tokens": (
-                0 <= self.min_new_tokens <= self.max_new_tokens,
-                "between 0 and max_new_tokens",
-            ),
-            "temperature": (0 <= self.temperature < math.inf, "0 or more and finite"),
-            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
-            "image_bias": (not math.isnan(self.image_bias), "a number"),
-            "max_images": (self.max_images >= 0, "0 or more"),
-        }
-        for name, (fine, wanted) in checks.items():
-            if not fine:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be {wanted}")
-
-    def room(self, num_img_tokens: int) -> int:
-        """Positions that an answer may take."""
-        shown = min(self.max_images, self.max_new_tokens)
-        return self.max_new_tokens + shown * (num_img_tokens - 1)
 
 
 @dataclass
@@ -91,7 +50,11 @@ def choose(logits: Tensor, temperature: float, top_p: float, uniform: Tensor) ->
 
 @torch.no_grad()
 def decode(
-    model: GillModel, embeddings: Tensor, mask: Tensor, config: Decoding, seeds: Sequence[int]
+    model: GillModel,
+    embeddings: Tensor,
+    mask: Tensor,
+    settings: DecodingSettings,
+    seeds: Sequence[int],
 ) -> list[Decoded]:
     """Go on after prompts of different lengths.
 
@@ -109,17 +72,17 @@ def decode(
     answers = [Decoded() for _ in seeds]
     finished = [False] * len(answers)
     hidden, cache = language.hidden(embeddings, mask, use_cache=True)
-    for step in range(config.max_new_tokens):
-        logits = _logits(model, hidden[:, -1], answers, step, config)
+    for step in range(settings.max_new_tokens):
+        logits = _logits(model, hidden[:, -1], answers, step, settings)
         uniform = torch.stack([torch.rand((), generator=g) for g in generators])
-        chosen = choose(logits, config.temperature, config.top_p, uniform).tolist()
+        chosen = choose(logits, settings.temperature, settings.top_p, uniform).tolist()
         for row, token in enumerate(chosen):
             finished[row] = finished[row] or token == language.eos_id
             if not finished[row]:
                 answers[row].tokens.append(token)
         live = [not done for done in finished]
         shown = [row for row, token in enumerate(chosen) if live[row] and token == first]
-        if not shown and (all(finished) or step + 1 == config.max_new_tokens):
+        if not shown and (all(finished) or step + 1 == settings.max_new_tokens):
             break
         # Each row's new tokens end at the last position, so that it holds the next state of all.
         new = torch.full((len(answers), width if shown else 1), PAD)
@@ -137,14 +100,34 @@ def decode(
 
 
 def _logits(
-    model: GillModel, hidden: Tensor, answers: Sequence[Decoded], step: int, config: Decoding
+    model: GillModel,
+    hidden: Tensor,
+    answers: Sequence[Decoded],
+    step: int,
+    settings: DecodingSettings,
 ) -> Tensor:
     """Logits ``(rows, vocab_size + 1)`` with [IMG0] last; what may not be chosen is ``-inf``."""
     logits = model.language.logits(hidden).float()
-    show = model.img_logits(hidden)[:, :1] + min(config.image_bias, _ALWAYS)
-    full = [len(answer.states) >= config.max_images for answer in answers]
-    if step < config.min_new_tokens:
+    show = model.img_logits(hidden)[:, :1] + min(settings.image_bias, _ALWAYS)
+    full = [len(answer.states) >= settings.max_images for answer in answers]
+    if step < settings.min_new_tokens:
         logits[:, model.language.eos_id] = -math.inf
         full = [True] * len(answers)
     show[torch.tensor(full, device=show.device)] = -math.inf
     return torch.cat([logits, show], dim=-1)
+
+
+def runs_of_text(tokens: Sequence[int], img0: int) -> Iterator[tuple[list[int], bool]]:
+    """Runs of text, which may be empty, each with whether an image follows it.
+
+    Args:
+        img0: the id of [IMG0], which stands for an image.
+    """
+    text: list[int] = []
+    for token in tokens:
+        if token == img0:
+            yield text, True
+            text = []
+        else:
+            text.append(token)
+    yield text, False

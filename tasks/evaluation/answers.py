@@ -72,7 +72,7 @@ class Answers:
     def conditioning(self, mapper: Mapper, states: Tensor) -> Tensor:
         """The mapper's output ``(n, num_targets, target_dim)``."""
         device = next(mapper.parameters()).device
-        out: Tensor = mapper(mapper_stage.mapper_input(states.to(device), self.img))
+        out: Tensor = mapper(states.to(device), self.img)
         return out
 
     def sample(

@@ -21,7 +21,7 @@ from data.artifacts import write_json
 from data.lookup import ShardLookup
 from data.safe_open import ImageFileError, open_image
 from data.shards import lists, shard_names, write_shard
-from gill.inference.engine import Gill
+from gill.inference.engine import GillEngine
 from gill.inference.index import Index
 from tasks.stages.index import EMBEDDINGS, read_index
 
@@ -81,17 +81,20 @@ class FolderImageStore:
         return open_image(self.folder / key)
 
 
-def identity_of(gill: Gill) -> str:
+def identity_of(engine: GillEngine) -> str:
     """What an index depends on: the vision encoder's name and W_i2t."""
-    image = gill.model.adapters.retrieval.image
-    digest = hashlib.sha256(gill.vision.name.encode())
+    image = engine.model.adapters.retrieval.image
+    digest = hashlib.sha256(engine.vision.name.encode())
     for value in (image.weight, image.bias):
         digest.update(value.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:20]
 
 
 def index_folder(
-    gill: Gill, folder: Path, out: Path, progress: Callable[[int, int], None] = lambda *_: None
+    engine: GillEngine,
+    folder: Path,
+    out: Path,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> dict[str, int]:
     """Index every image below a folder; files that are no images are counted by reason.
 
@@ -110,7 +113,7 @@ def index_folder(
     files = _files(folder)
     plan = {
         "folder": str(folder.absolute()),
-        "made_with": identity_of(gill),
+        "made_with": identity_of(engine),
         "files": hashlib.sha256(
             "\n".join(f"{f} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files).encode()
         ).hexdigest(),
@@ -122,7 +125,7 @@ def index_folder(
         path = out / EMBEDDINGS / f"folder-{number:05d}.parquet"
         report = path.with_suffix(".json")
         if not (path.exists() and report.exists()):
-            missed = _index_shard(gill, folder, files[start : start + _SHARD], path)
+            missed = _index_shard(engine, folder, files[start : start + _SHARD], path)
             write_json(report, missed)
         dropped.update(json.loads(report.read_text()))
         progress(min(start + _SHARD, len(files)), len(files))
@@ -134,7 +137,7 @@ def index_folder(
     return {"images": images, **dropped}
 
 
-def load_folder_index(gill: Gill, folder: Path) -> tuple[Index, FolderImageStore]:
+def load_folder_index(engine: GillEngine, folder: Path) -> tuple[Index, FolderImageStore]:
     """Read what ``index_folder`` made.
 
     Raises:
@@ -146,10 +149,10 @@ def load_folder_index(gill: Gill, folder: Path) -> tuple[Index, FolderImageStore
             f"--out {folder}`"
         )
     made = json.loads((folder / DESCRIPTION).read_text())
-    if made["made_with"] != identity_of(gill):
+    if made["made_with"] != identity_of(engine):
         raise ImageStoreError(
             f"the index {folder} was made with other weights ({made['made_with']}, not "
-            f"{identity_of(gill)}); make it again with this model"
+            f"{identity_of(engine)}); make it again with this model"
         )
     image_store = FolderImageStore(Path(made["folder"]))
     index = read_index(folder / EMBEDDINGS)
@@ -179,10 +182,12 @@ def _begin(out: Path, plan: dict[str, str]) -> None:
     write_json(record, plan)
 
 
-def _index_shard(gill: Gill, folder: Path, files: Sequence[Path], path: Path) -> dict[str, int]:
+def _index_shard(
+    engine: GillEngine, folder: Path, files: Sequence[Path], path: Path
+) -> dict[str, int]:
     """Write one shard; returns what was left out, by reason."""
     keys: list[str] = []
-    parts = [np.empty((0, gill.model.adapters.spec.retrieval_dim), np.float32)]
+    parts = [np.empty((0, engine.model.adapters.spec.retrieval_dim), np.float32)]
     dropped: Counter[str] = Counter()
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(files), _BATCH):
@@ -196,7 +201,7 @@ def _index_shard(gill: Gill, folder: Path, files: Sequence[Path], path: Path) ->
                 if not isinstance(found, ImageFileError)
             ]
             if images:
-                parts.append(gill.embed_images(images).cpu().numpy())
+                parts.append(engine.embed_images(images).cpu().numpy())
     schema = schemas.embeddings(parts[0].shape[1])
     values = lists(np.concatenate(parts), np.float32)
     write_shard(path, pa.table([pa.array(keys, pa.string()), values], schema=schema))

@@ -15,8 +15,10 @@ from data.artifacts import MANIFEST, Artifact, DamagedArtifactError, problems_of
 from data.lookup import ShardLookup
 from data.shards import shard_names
 from gill.decision import DecisionModel
-from gill.inference.engine import GeneratedImage, Gill, RetrievedImage, Settings
+from gill.inference.engine import GillEngine
 from gill.inference.index import Index
+from gill.inference.results import GeneratedImage, RetrievedImage, as_pil
+from gill.inference.settings import Settings
 from gill.mapper import Mapper
 from gill.model import Adapters, GillModel
 from gill.released_checkpoint import ARGS, ReleasedCheckpoint, read_released
@@ -27,7 +29,6 @@ from tasks.config.parts import (
     RuntimeConfig,
     VisionConfig,
 )
-from tasks.evaluation.answers import as_image
 from tasks.inference.image_store import ImageStore, ShardImageStore, load_folder_index
 from tasks.parts.devices import device_of
 from tasks.parts.loading import load_generator, load_language, load_vision
@@ -56,13 +57,13 @@ class LoadError(ValueError):
 class Loaded:
     """A model ready for use, and the images that it can retrieve."""
 
-    gill: Gill
+    engine: GillEngine
     image_store: ImageStore | None
 
     def image(self, segment: GeneratedImage | RetrievedImage) -> Image.Image:
         """The image of a segment of an answer."""
         if isinstance(segment, GeneratedImage):
-            return as_image(segment.image)
+            return as_pil(segment.image)
         if self.image_store is None:
             raise LoadError(f"{segment.key!r} was retrieved from an index that is not loaded")
         return self.image_store.image(segment.key)
@@ -84,7 +85,7 @@ def load(
         index: a folder that ``image_store.index_folder`` made, instead of the run's own index.
         parts: the frozen parts, where they are not those that the run recorded.
         runtime: device and threads.
-        settings: defaults of ``Gill.generate``, over the recipe's.
+        settings: defaults of ``GillEngine.generate``, over the recipe's.
 
     Raises:
         LoadError: no trained model is there.
@@ -105,7 +106,7 @@ def load(
     defaults = {
         name: getattr(parts.generator, name) for name in ("guidance_scale", "steps", "batch_size")
     }
-    gill = Gill(
+    engine = GillEngine(
         model,
         load_vision(parts.vision, runtime),
         load_generator(parts.generator, runtime),
@@ -115,10 +116,10 @@ def load(
     )
     image_store: ImageStore | None = None
     if index is not None:
-        gill.index, image_store = load_folder_index(gill, index)
+        engine.index, image_store = load_folder_index(engine, index)
     elif "index" in found and "download" in found:
-        gill.index, image_store = _stored_index(found)
-    return Loaded(gill, image_store)
+        engine.index, image_store = _stored_index(found)
+    return Loaded(engine, image_store)
 
 
 def _stored_index(found: Mapping[str, Artifact]) -> tuple[Index, ShardImageStore]:

@@ -20,12 +20,14 @@ from data.artifacts import Artifact, write_json
 from data.loader import ShuffledBatches
 from data.shards import AlignedShards, Columns, as_bytes, read_table, shard_names
 from gill.backbones.language import LanguageModel
-from gill.captioning import words_of_images
+from gill.batches import AdapterBatch
+from gill.captions import caption_oddities
 from gill.data_parallel import WorkerGroup
 from gill.evaluation.retrieval import recall
-from gill.losses import GenerationForm, contrastive_loss
+from gill.initialization import start_captioning, start_mapper, words_of_images
+from gill.losses import GenerationForm, LossWeights, contrastive_loss
 from gill.mapper import Mapper
-from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
+from gill.model import Adapters, GillModel
 from gill.specs import AdapterSpec
 from gill.training import Trainer, autocast
 from tasks.config.training import AdaptersConfig
@@ -165,7 +167,8 @@ def _start(adapters: Adapters, language: LanguageModel, prompt: str, pairs: Alig
             [tokens[i] for i in known],
             language.embedding.weight,
         )
-    adapters.captioning.initialize_from(language.embedding.weight[ids].float(), len(head), words)
+    embeddings = language.embedding.weight[ids].float()
+    start_captioning(adapters.captioning, embeddings, len(head), words)
 
 
 def _start_mapper(
@@ -178,7 +181,7 @@ def _start_mapper(
     img = model.adapters.img_tokens.weight.detach().float()
     if batch.targets is None:
         raise ValueError("a mapper cannot start fitted without targets")
-    joint.mapper.initialize_from(states + img, batch.targets.to(states.device).float())
+    start_mapper(joint.mapper, states, img, batch.targets.to(states.device).float())
 
 
 @dataclass(frozen=True)
@@ -335,5 +338,5 @@ def _oddities(model: GillModel, images: Path) -> Counter[str]:
     found: Counter[str] = Counter()
     for name in shard_names(images):
         captions = read_table(images / name, ["caption"]).column("caption").to_pylist()
-        found.update(model.oddities(captions))
+        found.update(caption_oddities(model.language, captions, model.max_caption_tokens))
     return found

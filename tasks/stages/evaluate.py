@@ -18,7 +18,9 @@ from gill.evaluation.captioning import (
 )
 from gill.evaluation.decisions import apply_threshold, bootstrap_macro_f1, decision_scores, majority
 from gill.evaluation.retrieval import recall
-from gill.inference.engine import caption_images
+from gill.inference.decoding import decode
+from gill.inference.prompts import PromptReader
+from gill.inference.settings import DecodingSettings
 from gill.model import GillModel
 from tasks.config.evaluation import EvaluateConfig
 from tasks.evaluation.answers import Answers, opened, stored_images
@@ -125,7 +127,7 @@ def _captioning(context: StageContext, rows: Columns) -> dict[str, float]:
     feature = torch.from_numpy(np.asarray(rows["feature"][:count], np.float32))
     made: list[str] = []
     for part in feature.split(64):
-        made += caption_images(model, part, config.max_new_tokens)
+        made += _captions(model, part, config.max_new_tokens)
         context.log.progress(len(made), count, "captions")
     references = [str(c) for c in rows["caption"][:count]]
     training = AlignedShards({context.inputs["download"].file(IMAGES): ["caption"]}, "train").all()
@@ -140,6 +142,14 @@ def _captioning(context: StageContext, rows: Columns) -> dict[str, float]:
         floor = caption_scores(baseline(known, count), references)
         scores[f"{baseline.__name__}_cider"] = floor["cider"]
     return scores
+
+
+def _captions(model: GillModel, features: torch.Tensor, max_new_tokens: int) -> list[str]:
+    settings = DecodingSettings(max_new_tokens=max_new_tokens, max_images=0)
+    embeddings, mask = PromptReader(model).prepare(list(features), settings.room(1))
+    answers = decode(model, embeddings, mask, settings, [0] * len(features))
+    texts = model.language.tokenizer.batch_decode([answer.tokens for answer in answers])
+    return [text.strip() for text in texts]
 
 
 def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -17,7 +17,8 @@ from data import schemas
 from data.artifacts import Artifact, write_json
 from data.loader import ShuffledBatches
 from data.shards import AlignedShards, Columns
-from gill.data_parallel import WorkerGroup, parts
+from gill.data_parallel import WorkerGroup, split_rows
+from gill.initialization import start_mapper
 from gill.losses import generation_loss
 from gill.mapper import Mapper, MapperKind, MapperSize, new_mapper
 from gill.specs import MapperSpec
@@ -34,18 +35,18 @@ INITIALIZATION_PAIRS = 4096  # that a fitted start is fitted to
 
 @dataclass(frozen=True)
 class MapperBatch:
-    """Mapper inputs ``(batch, r, llm_dim)`` and targets ``(batch, tokens, dim)``."""
+    """[IMG] states ``(batch, r, llm_dim)`` and targets ``(batch, tokens, dim)``."""
 
-    inputs: Tensor
+    states: Tensor
     targets: Tensor
     keys: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.states)
 
     def rows(self, rows: slice) -> MapperBatch:
         """A part of it."""
-        return MapperBatch(self.inputs[rows], self.targets[rows], self.keys[rows])
+        return MapperBatch(self.states[rows], self.targets[rows], self.keys[rows])
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -88,11 +89,11 @@ def _fit(
     device, workers = device_of(context.runtime), WorkerGroup.current()
     with RANDOM:
         torch.manual_seed(config.seed)
-        mapper = build(spec).to(device)
+        mapper, embeddings = build(spec).to(device), img.to(device)
 
         def loss(batch: MapperBatch) -> dict[str, Tensor]:
-            value = generation_loss(mapper(batch.inputs), batch.targets, config.loss_form)
-            return {"loss": value}
+            value = mapper(batch.states, embeddings)
+            return {"loss": generation_loss(value, batch.targets, config.loss_form)}
 
         def validate() -> dict[str, float]:
             mapper.eval()
@@ -100,21 +101,23 @@ def _fit(
             with torch.no_grad(), autocast(device, config.precision):
                 for start in range(0, count, config.batch_size):
                     rows = {k: v[start : start + config.batch_size] for k, v in pairs.items()}
-                    batch = _batch(rows, spec, img, device)
+                    batch = _batch(rows, spec, device)
                     total += float(loss(batch)["loss"]) * len(batch)
             return {"l_g": total / count}
 
         order = ShuffledBatches(training, config.batch_size, config.seed)
 
         def batches(start: int) -> Iterator[MapperBatch]:
-            return (_batch(rows, spec, img, device) for rows in order.batches(start))
+            return (_batch(rows, spec, device) for rows in order.batches(start))
 
         def split(batch: MapperBatch) -> list[tuple[MapperBatch, float]]:
-            return parts(len(batch), workers, config.accumulate, lambda rows, _: batch.rows(rows))
+            return split_rows(
+                len(batch), workers, config.accumulate, lambda rows, _: batch.rows(rows)
+            )
 
         def start() -> None:
-            rows = _batch(training.first(INITIALIZATION_PAIRS), spec, img, device)
-            mapper.initialize_from(rows.inputs, rows.targets.float())
+            rows = _batch(training.first(INITIALIZATION_PAIRS), spec, device)
+            start_mapper(mapper, rows.states, embeddings, rows.targets.float())
 
         trainer = Trainer(mapper, loss, optimization(config), split=split)
         fitted = start if config.start == "fitted" else None
@@ -157,16 +160,14 @@ def img_embeddings(adapters: Artifact) -> Tensor:
     return load_file(adapters.file("adapters.safetensors"))["img_tokens.weight"].float()
 
 
-def mapper_input(states: Tensor, img: Tensor) -> Tensor:
-    """Hidden states plus input embeddings of the [IMG] tokens (facts: the mapper's input)."""
-    return states.float() + img.to(states.device)
-
-
-def _batch(rows: Columns, spec: MapperSpec, img: Tensor, device: torch.device) -> MapperBatch:
+def _batch(rows: Columns, spec: MapperSpec, device: torch.device) -> MapperBatch:
     states, target = on_device(rows["state"], device), on_device(rows["target"], device)
-    inputs = mapper_input(states.view(-1, spec.num_img_tokens, spec.llm_dim), img)
     keys = tuple(str(key) for key in rows["key"])
-    return MapperBatch(inputs, target.view(-1, spec.num_targets, spec.target_dim), keys)
+    return MapperBatch(
+        states.view(-1, spec.num_img_tokens, spec.llm_dim),
+        target.view(-1, spec.num_targets, spec.target_dim),
+        keys,
+    )
 
 
 def _mean_target(shards: AlignedShards, tokens: int, dim: int) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from flows.cli import main
-from gill.inference.engine import Gill
+from gill.inference.engine import GillEngine
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +45,7 @@ def test_images_and_text_keep_their_order(trained_var, image, tmp_path, monkeypa
         seen.update(prompt=prompt, changes=changes)
         return []
 
-    monkeypatch.setattr(Gill, "generate", keep)
+    monkeypatch.setattr(GillEngine, "generate", keep)
     out = ["--out", str(tmp_path / "out")]
     text = ["--text", "one", "--image", image, "--text", "two", "--text", "three"]
     assert main(["generate", *text, *out, "--top-p", "0.5", "--truncate-left"]) == 0

@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gill.backbones.testing import micro_models
+from gill.batches import AdapterBatch
 from gill.data_parallel import WorkerGroup, cut, own_rows
-from gill.losses import contrastive_loss, contrastive_loss_of_part
+from gill.losses import LossWeights, contrastive_loss, contrastive_loss_of_part
 from gill.mapper import MapperSize, new_mapper
-from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
+from gill.model import Adapters, GillModel
 from gill.specs import AdapterSpec
 from gill.training import Optimization, Trainer
 

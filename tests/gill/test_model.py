@@ -8,10 +8,11 @@ import torch.nn.functional as F
 
 from gill.backbones.language import LanguageModel, UnsuitableModelError, load_pretrained
 from gill.backbones.testing import micro_models
-from gill.captioning import INITIAL_SCALE, CaptioningMap, words_of_images
-from gill.losses import contrastive_loss, generation_loss
+from gill.batches import AdapterBatch
+from gill.captions import caption_oddities
+from gill.losses import LossWeights, contrastive_loss, generation_loss
 from gill.mapper import MapperSize, new_mapper
-from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
+from gill.model import Adapters, GillModel
 from gill.packing import VISUAL, caption_layout, img_layout
 from gill.specs import AdapterSpec
 
@@ -158,7 +159,7 @@ def plain_losses(model, batch, packed, mapper):
     l_r = contrastive_loss(maps.embed_text(states), maps.embed_image(batch.features), maps.scale())
     _, states = img_pass()  # generation pass
     own = llm.get_input_embeddings().weight[-R:]
-    l_g = generation_loss(mapper(states + own), batch.targets)
+    l_g = generation_loss(mapper.transform(states + own), batch.targets)
     losses = {"loss": l_c + l_p + l_r + l_g, "l_c": l_c, "l_p": l_p, "l_r": l_r, "l_g": l_g}
     return losses, llm
 
@@ -197,7 +198,9 @@ def test_joint_losses_reach_the_mapper_and_the_img_tokens(model):
     joint = model.losses(batch, LossWeights(generation=2.0), 0.0, mapper)
     apart = model.losses(alone, LossWeights(), 0.0)
     states, _ = model.img_pass(batch.captions, packed=False)
-    l_g = generation_loss(mapper(states + model.adapters.img_tokens.weight), batch.targets)
+    l_g = generation_loss(
+        mapper.transform(states + model.adapters.img_tokens.weight), batch.targets
+    )
     assert joint["l_g"].item() == pytest.approx(l_g.item(), abs=1e-5)
     expected = apart["loss"].item() + 2 * l_g.item()
     assert joint["loss"].item() == pytest.approx(expected, abs=1e-4)
@@ -302,7 +305,7 @@ def test_odd_captions_are_counted_by_reason(words, unknown):
     language = micro("Llama", tokenizer=words(), **GROUPED)
     torch.manual_seed(2)
     model = GillModel(language, Adapters(AdapterSpec(R, K, 8, 6, language.dim), language), 12)
-    assert model.oddities(ODD) == {
+    assert caption_oddities(model.language, ODD, model.max_caption_tokens) == {
         "cut": 2, "empty": 1, "naming_img": 1, "other_scripts": 2, "unknown_tokens": unknown,
     }  # fmt: skip
     batch = AdapterBatch(model.tokenize(ODD), torch.randn(len(ODD), 6))
@@ -441,34 +444,6 @@ def test_a_folder_with_another_kind_of_model_is_refused(tmp_path):
     T5Config(vocab_size=60, d_model=16).save_pretrained(tmp_path)
     with pytest.raises(UnsuitableModelError, match=r"T5Config.* is not a causal language model"):
         load_pretrained(str(tmp_path), "float32", torch.device("cpu"))
-
-
-def test_visual_tokens_start_as_a_text_that_images_change_a_little():
-    maps = CaptioningMap(5, 4, 3)
-    weight = maps.linear.weight.detach().clone()
-    rows = torch.randn(2, 3)
-    maps.initialize_from(rows)
-    torch.testing.assert_close(maps(torch.zeros(1, 5))[0], rows[[0, 1, 1, 1]])
-    torch.testing.assert_close(maps.linear.weight.detach(), INITIAL_SCALE * weight)
-    maps.initialize_from(torch.randn(6, 3))  # what is too long is cut
-    assert maps(torch.zeros(2, 5)).shape == (2, 4, 3)
-
-
-def test_one_visual_token_starts_as_the_words_of_the_image():
-    generator = torch.Generator().manual_seed(0)
-    embeddings = torch.randn(9, 3, generator=generator)
-    # Features that tell the caption's rare token; token 0 is in every caption.
-    captions = [[0, 1 + i % 4] for i in range(400)]
-    features = torch.eye(4)[[i % 4 for i in range(400)]]
-    weight, bias = words_of_images(features, captions, embeddings)
-    maps = CaptioningMap(4, 3, 3)
-    maps.initialize_from(embeddings[[7, 8, 7]], 1, (weight, bias))
-    visual = maps(torch.eye(4))
-    for token in range(1, 5):
-        own = visual[token - 1, 1]
-        nearest = torch.nn.functional.cosine_similarity(own[None], embeddings[1:5]).argmax()
-        assert int(nearest) == token - 1
-    torch.testing.assert_close(maps.linear.bias.view(3, 3)[[0, 2]], embeddings[[7, 7]])
 
 
 def test_the_gradient_of_a_batch_is_the_same_to_the_bit_each_time():

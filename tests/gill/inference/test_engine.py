@@ -11,18 +11,12 @@ from torch import nn
 
 from gill.backbones.testing import micro_models
 from gill.decision import DecisionModel
-from gill.inference.decoding import Decoding, choose
-from gill.inference.engine import (
-    Decision,
-    GeneratedImage,
-    Gill,
-    RetrievedImage,
-    Settings,
-    Text,
-    caption_images,
-)
+from gill.inference.decoding import decode
+from gill.inference.engine import GillEngine
 from gill.inference.index import Index
 from gill.inference.prompts import ImgTokens, PromptError
+from gill.inference.results import Decision, GeneratedImage, RetrievedImage, Text
+from gill.inference.settings import Settings
 from gill.mapper import MapperSize, new_mapper
 from gill.model import Adapters, GillModel
 from gill.specs import AdapterSpec
@@ -31,7 +25,7 @@ R, K, RETRIEVAL = 3, 2, 8
 
 
 def build(language, index=True, decision=True, **settings):
-    """A Gill of tiny parts; the index has 5 images named a to e."""
+    """An engine of tiny parts; the index has 5 images named a to e."""
     vision, generator = micro_models.vision_encoder(), micro_models.image_generator()
     torch.manual_seed(0)
     spec = AdapterSpec(R, K, RETRIEVAL, vision.pooled_dim, language.dim)
@@ -39,7 +33,7 @@ def build(language, index=True, decision=True, **settings):
     size = MapperSize(hidden_dim=16, layers=1, heads=2, feedforward_dim=32)
     mapper = new_mapper(language.dim, R, generator.num_tokens, generator.dim, size).eval()
     vectors = F.normalize(torch.randn(5, RETRIEVAL), dim=-1)
-    return Gill(
+    return GillEngine(
         GillModel(language, adapters),
         vision,
         generator,
@@ -51,7 +45,7 @@ def build(language, index=True, decision=True, **settings):
 
 
 @pytest.fixture(params=["opt", "llama"])
-def gill(request):
+def engine(request):
     return build(
         micro_models.language_model()
         if request.param == "opt"
@@ -74,14 +68,14 @@ PROMPTS = [
 # --- a plain decoder: the whole sequence again for every token, one prompt at a time
 
 
-def plain_embeddings(gill, items):
+def plain_embeddings(engine, items):
     """The sequence of a prompt by hand: BOS before the first text or at the end."""
-    language, adapters = gill.model.language, gill.model.adapters
+    language, adapters = engine.model.language, engine.model.adapters
     bos = language.embedding.weight[language.bos_id][None]
     parts, greeted = [], not language.prepends_bos
     for item in [items] if isinstance(items, str) else items:
         if isinstance(item, Image.Image):
-            pooled = gill.vision.pooled(gill.vision.prepare([item]))
+            pooled = engine.vision.pooled(engine.vision.prepare([item]))
             parts.append(adapters.captioning.linear(pooled).view(K, -1))
             continue
         if not greeted:
@@ -95,9 +89,9 @@ def plain_embeddings(gill, items):
     return torch.cat(parts if greeted else [*parts, bos])
 
 
-def plain_decode(gill, items, count, bias, max_images):
-    language, img = gill.model.language, gill.model.adapters.img_tokens
-    sequence = plain_embeddings(gill, items)
+def plain_decode(engine, items, count, bias, max_images):
+    language, img = engine.model.language, engine.model.adapters.img_tokens
+    sequence = plain_embeddings(engine, items)
     tokens, states = [], []
     for _ in range(count):
         last = language.hidden(sequence[None], torch.ones(1, len(sequence)).long())[0][0, -1]
@@ -118,27 +112,26 @@ def plain_decode(gill, items, count, bias, max_images):
 
 
 @torch.no_grad()
-def halfway_bias(gill):
+def halfway_bias(engine):
     """A bias of [IMG0] at which the prompts answer with text and with images."""
-    language, img = gill.model.language, gill.model.adapters.img_tokens
+    language, img = engine.model.language, engine.model.adapters.img_tokens
     gaps = []
     for prompt in PROMPTS:
-        x = plain_embeddings(gill, prompt)
+        x = plain_embeddings(engine, prompt)
         last = language.hidden(x[None], torch.ones(1, len(x)).long())[0][0, -1]
         gaps.append(float(language.logits(last).max() - img.logits(last)[0]))
     return sorted(gaps)[1] + 1e-3
 
 
 @torch.no_grad()
-def test_cached_batches_equal_a_plain_decoder(gill, monkeypatch):
-    bias = halfway_bias(gill)
-    seen = []
-    monkeypatch.setattr(gill, "_show", lambda answers, *_: (seen.extend(answers), [[]] * 4)[1])
-    monkeypatch.setattr(gill, "_segments", lambda *_: [])
-    gill.generate_batch(PROMPTS, max_new_tokens=9, image_bias=bias, max_images=2)
+def test_cached_batches_equal_a_plain_decoder(engine):
+    bias = halfway_bias(engine)
+    settings = Settings(max_new_tokens=9, image_bias=bias, max_images=2)
+    embeddings, mask = engine.reader.prepare(PROMPTS, room=settings.room(R))
+    seen = decode(engine.model, embeddings, mask, settings, [0] * len(PROMPTS))
     kinds = set()
     for prompt, answer in zip(PROMPTS, seen, strict=True):
-        tokens, states = plain_decode(gill, prompt, 9, bias, 2)
+        tokens, states = plain_decode(engine, prompt, 9, bias, 2)
         assert answer.tokens == tokens
         assert len(answer.states) == len(states)
         kinds |= {len(states), len(tokens) - len(states)}
@@ -148,26 +141,26 @@ def test_cached_batches_equal_a_plain_decoder(gill, monkeypatch):
 
 
 @torch.no_grad()
-def test_img_states_equal_a_plain_pass(gill):
-    states = gill.img_states(PROMPTS)
+def test_img_states_equal_a_plain_pass(engine):
+    states = engine.img_states(PROMPTS)
     for row, prompt in enumerate(PROMPTS):
         items = [prompt] if isinstance(prompt, str) else prompt
-        x = plain_embeddings(gill, [*items, ImgTokens()])
-        plain = gill.model.language.hidden(x[None], torch.ones(1, len(x)).long())[0][0, -R:]
+        x = plain_embeddings(engine, [*items, ImgTokens()])
+        plain = engine.model.language.hidden(x[None], torch.ones(1, len(x)).long())[0][0, -R:]
         torch.testing.assert_close(states[row], plain, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
-def test_likelihoods_equal_a_plain_pass(gill):
-    language, img = gill.model.language, gill.model.adapters.img_tokens
+def test_likelihoods_equal_a_plain_pass(engine):
+    language, img = engine.model.language, engine.model.adapters.img_tokens
     prompts = [["a cat"], [flat_image(30), "who?"], ["x"]]
     answers = [["yes"], ["a dog", ImgTokens(), " no"], [flat_image(9), "b"]]
-    found = gill.log_likelihood(prompts, answers)
+    found = engine.log_likelihood(prompts, answers)
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        x = plain_embeddings(gill, [*prompt, *answer])
+        x = plain_embeddings(engine, [*prompt, *answer])
         hidden = language.hidden(x[None], torch.ones(1, len(x)).long())[0][0]
         scores = torch.cat([language.logits(hidden), img.logits(hidden)], -1).log_softmax(-1)
-        at, total, count = len(plain_embeddings(gill, prompt)), 0.0, 0
+        at, total, count = len(plain_embeddings(engine, prompt)), 0.0, 0
         for item in answer:
             if isinstance(item, Image.Image):
                 at += K
@@ -181,16 +174,16 @@ def test_likelihoods_equal_a_plain_pass(gill):
     torch.testing.assert_close(found.mean, found.total / found.tokens)
 
 
-def test_an_answer_does_not_depend_on_its_batch(gill):
-    changes = {"max_new_tokens": 8, "image_bias": halfway_bias(gill), "temperature": 1.0,
+def test_an_answer_does_not_depend_on_its_batch(engine):
+    changes = {"max_new_tokens": 8, "image_bias": halfway_bias(engine), "temperature": 1.0,
                "top_p": 0.9, "num_images": 2}  # fmt: skip
-    together = gill.generate_batch(PROMPTS, seeds=[3, 4, 5, 6], **changes)
+    together = engine.generate_batch(PROMPTS, seeds=[3, 4, 5, 6], **changes)
     for prompt, seed, expected in zip(PROMPTS, [3, 4, 5, 6], together, strict=True):
-        same(gill.generate(prompt, seed=seed, **changes), expected)
-    again = gill.generate_batch(PROMPTS, seeds=[3, 4, 5, 6], **changes)
+        same(engine.generate(prompt, seed=seed, **changes), expected)
+    again = engine.generate_batch(PROMPTS, seeds=[3, 4, 5, 6], **changes)
     for a, b in zip(together, again, strict=True):
         same(a, b)
-    other = gill.generate_batch(PROMPTS, seeds=[7, 8, 9, 10], **changes)
+    other = engine.generate_batch(PROMPTS, seeds=[7, 8, 9, 10], **changes)
     assert [texts(a) for a in other] != [texts(a) for a in together]
 
 
@@ -252,11 +245,11 @@ class Scripted(nn.Module):
 
 
 def scripted(*scripts, **options):
-    gill = build(Scripted(scripts, 1), **options)
-    img = gill.model.adapters.img_tokens
+    engine = build(Scripted(scripts, 1), **options)
+    img = engine.model.adapters.img_tokens
     with torch.no_grad():  # [IMG0]'s logit is the last value of a state
         img.weight.copy_(F.one_hot(torch.tensor([img.first_id] * R), img.first_id + 1))
-    return gill
+    return engine
 
 
 def kinds(segments):
@@ -264,80 +257,84 @@ def kinds(segments):
 
 
 def test_segments_come_in_order_and_img0_forces_the_rest():
-    gill = scripted("ab*cd*.", index=False)
-    answer = gill.generate("x")
+    engine = scripted("ab*cd*.", index=False)
+    answer = engine.generate("x")
     assert kinds(answer) == ["Text", "Decision", "GeneratedImage"] * 2
     assert texts(answer) == ["ab", "cd"]
-    fed = [row[0] for row in gill.model.language.fed]
+    fed = [row[0] for row in engine.model.language.fed]
     assert fed == [1, 1, 1, R, 1, 1, R], "one token each time, r after [IMG0]"
 
 
 def test_rows_that_show_a_image_do_not_disturb_the_others():
-    gill = scripted("a*b.", "cdef.", "*.", index=False)
-    answers = gill.generate_batch(["x", "x", "x"])
+    engine = scripted("a*b.", "cdef.", "*.", index=False)
+    answers = engine.generate_batch(["x", "x", "x"])
     assert [texts(a) for a in answers] == [["a", "b"], ["cdef"], []]
     assert [kinds(a).count("GeneratedImage") for a in answers] == [1, 0, 1]
 
 
 def test_no_index_means_always_generate():
-    gill = scripted("*.", index=False)
-    decide_always(gill, "retrieve")
-    decision, image = gill.generate("x")
+    engine = scripted("*.", index=False)
+    decide_always(engine, "retrieve")
+    decision, image = engine.generate("x")
     assert (decision.choice, decision.reason) == ("generate", "no index")
     assert decision.probabilities["retrieve"] > 0.99
     assert isinstance(image, GeneratedImage)
     assert image.image.shape == (3, 16, 16)
     with pytest.raises(ValueError, match="no index"):
-        gill.generate("x", choice="retrieve")
+        engine.generate("x", choice="retrieve")
 
 
-def decide_always(gill, choice):
+def decide_always(engine, choice):
     with torch.no_grad():
-        gill.decision.linear.weight.zero_()
-        gill.decision.linear.bias.copy_(torch.tensor([9.0, 0] if choice == "generate" else [0, 9]))
+        engine.decision.linear.weight.zero_()
+        engine.decision.linear.bias.copy_(
+            torch.tensor([9.0, 0] if choice == "generate" else [0, 9])
+        )
 
 
 def test_the_decision_model_chooses():
-    gill = scripted("*.")
+    engine = scripted("*.")
     for choice, kind in (("generate", GeneratedImage), ("retrieve", RetrievedImage)):
-        decide_always(gill, choice)
-        decision, image = gill.generate("x")
+        decide_always(engine, choice)
+        decision, image = engine.generate("x")
         assert (decision.choice, decision.reason) == (choice, "decision model")
         assert decision.probabilities[choice] == pytest.approx(1 / (1 + math.exp(-9)))
         assert isinstance(image, kind)
         other = {"generate": "retrieve", "retrieve": "generate"}[choice]
-        assert gill.generate("x", choice=other)[0] == Decision(
+        assert engine.generate("x", choice=other)[0] == Decision(
             other, decision.probabilities, "asked for"
         )
-    gill.decision = None
-    assert gill.generate("x")[0] == Decision("generate", None, "no decision model")
+    engine.decision = None
+    assert engine.generate("x")[0] == Decision("generate", None, "no decision model")
 
 
 def test_no_image_is_shown_twice_in_an_answer():
-    gill = scripted("*a*b*.", "*.")
-    decide_always(gill, "retrieve")
-    long, short = gill.generate_batch(["x", "x"], without=[(), ("a",)])
-    vector = gill.model.adapters.retrieval.embed_text(gill_states(gill)).detach()
-    order = (gill.index.vectors @ vector[0]).argsort(descending=True).tolist()
+    engine = scripted("*a*b*.", "*.")
+    decide_always(engine, "retrieve")
+    long, short = engine.generate_batch(["x", "x"], without=[(), ("a",)])
+    vector = engine.model.adapters.retrieval.embed_text(gill_states(engine)).detach()
+    order = (engine.index.vectors @ vector[0]).argsort(descending=True).tolist()
     ranked = ["abcde"[i] for i in order]
     shown = [s for s in long if isinstance(s, RetrievedImage)]
     assert len({s.key for s in shown}) == 3
     assert [s.origin for s in shown] == [f"image_store/{s.key}" for s in shown]
     assert shown[0].key == ranked[0]
-    assert shown[0].score == pytest.approx(float((gill.index.vectors @ vector[0]).max()), abs=1e-5)
+    assert shown[0].score == pytest.approx(
+        float((engine.index.vectors @ vector[0]).max()), abs=1e-5
+    )
     best_allowed = next(key for key in ranked if key != "a")
     assert [s.key for s in short if isinstance(s, RetrievedImage)] == [best_allowed]
 
 
-def gill_states(gill):
+def gill_states(engine):
     """The scripted [IMG] states: the last says the next letter, the first is empty."""
-    return torch.zeros(1, R, gill.model.language.dim)
+    return torch.zeros(1, R, engine.model.language.dim)
 
 
 def test_an_index_that_is_used_up_gives_way_to_the_generator():
-    gill = scripted("***.")
-    decide_always(gill, "retrieve")
-    answer = gill.generate("x", num_images=3)
+    engine = scripted("***.")
+    decide_always(engine, "retrieve")
+    answer = engine.generate("x", num_images=3)
     shown = [s.key for s in answer if isinstance(s, RetrievedImage)]
     assert sorted(shown) == list("abcde"), "3, then the other 2"
     assert kinds(answer)[-4:] == ["Decision", *["GeneratedImage"] * 3]
@@ -345,124 +342,115 @@ def test_an_index_that_is_used_up_gives_way_to_the_generator():
 
 
 def test_candidates_are_ranked_by_retrieval_score():
-    gill = scripted("a*.", index=False)
+    engine = scripted("a*.", index=False)
     with torch.no_grad():  # a direction for the empty state
-        gill.model.adapters.retrieval.text.bias.normal_()
-    images = [s for s in gill.generate("x", num_images=4, seed=2) if isinstance(s, GeneratedImage)]
+        engine.model.adapters.retrieval.text.bias.normal_()
+    images = [
+        s for s in engine.generate("x", num_images=4, seed=2) if isinstance(s, GeneratedImage)
+    ]
     assert len({image.seed for image in images}) == 4
-    pooled = gill.vision.pooled(gill.vision.prepare_tensor(torch.stack([i.image for i in images])))
-    maps = gill.model.adapters.retrieval
-    cosine = maps.embed_image(pooled) @ maps.embed_text(gill_states(gill))[0]
+    pooled = engine.vision.pooled(
+        engine.vision.prepare_tensor(torch.stack([i.image for i in images]))
+    )
+    maps = engine.model.adapters.retrieval
+    cosine = maps.embed_image(pooled) @ maps.embed_text(gill_states(engine))[0]
     torch.testing.assert_close(torch.tensor([i.score for i in images]), cosine, atol=1e-5, rtol=0)
     assert [i.score for i in images] == sorted((i.score for i in images), reverse=True)
     assert images[0].score > images[-1].score
-    gill = scripted("*.", index=False)
+    engine = scripted("*.", index=False)
     huge = [
-        s for s in gill.generate("x", seed=2**62, num_images=2) if isinstance(s, GeneratedImage)
+        s for s in engine.generate("x", seed=2**62, num_images=2) if isinstance(s, GeneratedImage)
     ]
     assert not torch.equal(huge[0].image, huge[1].image)
 
 
 def test_max_images_min_tokens_and_bias():
-    gill = scripted("***.", index=False)
-    assert kinds(gill.generate("x", max_images=2)).count("GeneratedImage") == 2
-    assert kinds(gill.generate("x", max_images=0)).count("GeneratedImage") == 0
-    gill = scripted(".", index=False)
-    assert gill.generate("x") == []
-    gill = scripted("..", index=False)
-    assert len(gill.model.tokenize(texts(gill.generate("x", min_new_tokens=1)))[0]) == 1
-    gill = scripted("*.", index=False)
-    assert kinds(gill.generate("x", min_new_tokens=1, max_new_tokens=1)) == ["Text"]
-    gill = scripted("abc", index=False)
-    first = gill.generate("x", image_bias=math.inf, max_images=1, max_new_tokens=1, temperature=0.7)
+    engine = scripted("***.", index=False)
+    assert kinds(engine.generate("x", max_images=2)).count("GeneratedImage") == 2
+    assert kinds(engine.generate("x", max_images=0)).count("GeneratedImage") == 0
+    engine = scripted(".", index=False)
+    assert engine.generate("x") == []
+    engine = scripted("..", index=False)
+    assert len(engine.model.tokenize(texts(engine.generate("x", min_new_tokens=1)))[0]) == 1
+    engine = scripted("*.", index=False)
+    assert kinds(engine.generate("x", min_new_tokens=1, max_new_tokens=1)) == ["Text"]
+    engine = scripted("abc", index=False)
+    first = engine.generate(
+        "x", image_bias=math.inf, max_images=1, max_new_tokens=1, temperature=0.7
+    )
     assert kinds(first) == ["Decision", "GeneratedImage"]
-    gill = scripted("*", index=False)
-    assert "Decision" not in kinds(gill.generate("x", image_bias=-math.inf, max_new_tokens=2))
+    engine = scripted("*", index=False)
+    assert "Decision" not in kinds(engine.generate("x", image_bias=-math.inf, max_new_tokens=2))
 
 
 # --- prompts that cannot be read
 
 
-def test_long_prompts_are_refused_or_cut_from_the_left(gill):
+def test_long_prompts_are_refused_or_cut_from_the_left(engine):
     long = [flat_image(5), "abcdefghij" * 30, flat_image(60), "the end"]
     with pytest.raises(PromptError, match=r"prompt 1 takes 31\d positions .* has 256"):
-        gill.generate_batch(["x", long], max_new_tokens=8)
-    units = gill.reader.fit(gill.reader.read([long])[0], 0, 16, truncate_left=True)
+        engine.generate_batch(["x", long], max_new_tokens=8)
+    units = engine.reader.fit(engine.reader.read([long])[0], 0, 16, truncate_left=True)
     ids = [i for unit in units for i in unit.ids]
     assert len(ids) == 256 - 16
-    assert ids[0] == gill.model.language.bos_id
+    assert ids[0] == engine.model.language.bos_id
     assert sum(unit.feature is not None for unit in units) == 1
-    kept = gill.model.language.tokenizer.decode([i for i in ids[1:] if i >= 0])
+    kept = engine.model.language.tokenizer.decode([i for i in ids[1:] if i >= 0])
     assert kept.replace(" ", "").endswith("hijtheend")
-    assert gill.generate(long, max_new_tokens=8, truncate_left=True) is not None
+    assert engine.generate(long, max_new_tokens=8, truncate_left=True) is not None
     with pytest.raises(PromptError, match="prompt 0 takes"):
-        gill.log_likelihood([["x"]], [["a" * 300]], truncate_left=True)
+        engine.log_likelihood([["x"]], [["a" * 300]], truncate_left=True)
 
 
-def test_prompts_of_nothing_are_refused(gill):
+def test_prompts_of_nothing_are_refused(engine):
     with pytest.raises(PromptError, match="no prompt"):
-        gill.generate_batch([])
+        engine.generate_batch([])
     with pytest.raises(PromptError, match="prompt 0 is empty"):
-        gill.generate([])
+        engine.generate([])
     with pytest.raises(PromptError, match="item 1 of prompt 0 is a blank text"):
-        gill.generate(["a", "  "])
+        engine.generate(["a", "  "])
     with pytest.raises(PromptError, match="item 0 of prompt 0 is a int"):
-        gill.generate([3])
+        engine.generate([3])
     with pytest.raises(PromptError, match=r"shape \(3,\)"):
-        gill.generate([torch.zeros(3)])
+        engine.generate([torch.zeros(3)])
     with pytest.raises(PromptError, match="answer 0 has no token"):
-        gill.log_likelihood([["x"]], [[flat_image(1)]])
+        engine.log_likelihood([["x"]], [[flat_image(1)]])
 
 
-def test_settings_out_of_range_are_refused(gill):
-    wrong = {"max_new_tokens": 0, "min_new_tokens": 99, "temperature": -1.0, "top_p": 0.0,
-             "image_bias": math.nan, "max_images": -1, "num_images": 0, "steps": 0,
-             "choice": "draw"}  # fmt: skip
-    for name, value in wrong.items():
-        with pytest.raises(ValueError, match=f"^{name} is {value!r}|{name} is {value}"):
-            gill.generate("x", **{name: value})
+def test_settings_and_lists_that_do_not_fit_are_refused(engine):
+    with pytest.raises(ValueError, match="steps is 0; it must be at least 1"):
+        engine.generate("x", steps=0)
     with pytest.raises(ValueError, match="2 prompts, 1 seeds and 2 sets"):
-        gill.generate_batch(["x", "y"], seeds=[1])
+        engine.generate_batch(["x", "y"], seeds=[1])
     with pytest.raises(TypeError, match="tempreature"):
-        gill.generate("x", tempreature=1.0)
+        engine.generate("x", tempreature=1.0)
 
 
-def test_parts_that_do_not_fit_are_refused(gill):
+def test_parts_that_do_not_fit_are_refused(engine):
     with pytest.raises(ValueError, match="the index has vectors of width 3"):
-        Gill(
-            gill.model, gill.vision, gill.generator, gill.mapper, index=Index("a", torch.ones(1, 3))
+        GillEngine(
+            engine.model,
+            engine.vision,
+            engine.generator,
+            engine.mapper,
+            index=Index("a", torch.ones(1, 3)),
         )
     other = SimpleNamespace(num_targets=9, target_dim=9)
     with pytest.raises(ValueError, match=r"the mapper makes \(9, 9\)"):
-        Gill(gill.model, gill.vision, gill.generator, other)
+        GillEngine(engine.model, engine.vision, engine.generator, other)
 
 
-# --- choosing a token, captions
-
-
-def test_the_nucleus_is_the_smallest_set_with_enough_probability():
-    logits = torch.tensor([[0.5, 0.1, 0.3, 0.1]]).log()
-    picked = lambda u, p: int(choose(logits, 1.0, p, torch.tensor([u])))  # noqa: E731
-    assert [picked(u, 0.8) for u in (0.0, 0.62, 0.63, 0.999)] == [0, 0, 2, 2]
-    assert [picked(u, 0.4) for u in (0.0, 0.999)] == [0, 0]
-    assert {picked(u, 1.0) for u in (0.0, 0.6, 0.85, 0.95)} == {0, 1, 2, 3}
-    sharp = choose(logits, 0.01, 1.0, torch.tensor([0.99]))
-    assert int(sharp) == int(choose(logits, 0.0, 1.0, torch.tensor([0.99]))) == 0
-
-
-def test_settings_say_how_much_room_an_answer_takes():
-    assert Decoding(max_new_tokens=10, max_images=2).room(4) == 16
-    assert Decoding(max_new_tokens=1, max_images=2).room(4) == 4
+# --- captions, stored states
 
 
 @torch.no_grad()
-def test_captions_equal_a_plain_decoder(gill):
+def test_captions_equal_a_plain_decoder(engine):
     torch.manual_seed(5)
-    features = torch.randn(4, gill.vision.pooled_dim) * 3
-    made = caption_images(gill.model, features, max_new_tokens=7)
-    language = gill.model.language
+    features = torch.randn(4, engine.vision.pooled_dim) * 3
+    made = engine.caption(features, max_new_tokens=7)
+    language = engine.model.language
     for caption, feature in zip(made, features, strict=True):
-        x = gill.model.visual_embeddings(feature[None])[0]
+        x = engine.model.visual_embeddings(feature[None])[0]
         if language.prepends_bos:
             x = torch.cat([x, language.embedding.weight[language.bos_id][None]])
         ids = []
@@ -475,3 +463,50 @@ def test_captions_equal_a_plain_decoder(gill):
             x = torch.cat([x, language.embedding.weight[token][None]])
         assert caption == language.tokenizer.decode(ids).strip()
     assert len(set(made)) > 1
+
+
+@torch.no_grad()
+def test_stored_states_need_no_language_model(engine):
+    stored = engine.for_states()
+    states = engine.img_states(PROMPTS)
+    assert torch.equal(stored.decide(states), engine.decide(states))
+    assert stored.retrieve(states, 2) == engine.retrieve(states, 2)
+    assert torch.equal(stored.conditioning(states), engine.conditioning(states))
+    with pytest.raises(ValueError, match="no language model; load one to read prompts"):
+        stored.generate("x")
+
+
+@torch.no_grad()
+def test_conditioning_and_samples_equal_plain_ones(engine):
+    states, generator = engine.img_states(PROMPTS), engine.generator
+    conditioning = engine.conditioning(states)
+    plain = engine.mapper.transform(states + engine.model.adapters.img_tokens.weight)
+    torch.testing.assert_close(conditioning, plain, atol=1e-6, rtol=1e-6)
+    images = engine.sample(conditioning, [3, 4, 5, 6])
+    torch.testing.assert_close(
+        images, generator.generate(plain, [3, 4, 5, 6], 2.0, 2), atol=1e-4, rtol=1e-4
+    )
+    other = engine.sample(conditioning, [3, 4, 5, 6], guidance_scale=1.0)
+    assert not torch.allclose(images, other, atol=1e-3)
+    size = MapperSize("linear", hidden_dim=4)
+    mapper = new_mapper(engine.model.language.dim, R, generator.num_tokens, generator.dim, size)
+    baseline = engine.conditioning(states, mapper.eval())
+    assert baseline.shape == conditioning.shape
+    assert not torch.allclose(baseline, conditioning, atol=1e-3)
+
+
+@torch.no_grad()
+def test_the_scorers_features_are_those_of_its_own_forward_pass(engine):
+    torch.manual_seed(0)
+    tensors = torch.rand(5, 3, 16, 16)
+    images = [flat_image(shade) for shade in (0, 90, 250)]
+    for given, pixels in (
+        (tensors, engine.vision.prepare_tensor(tensors)),
+        (images, engine.vision.prepare(images)),
+    ):
+        found = engine.encode_images(given, batch_size=2)
+        whole = engine.vision.model.encode_image(pixels, normalize=True)
+        torch.testing.assert_close(found.vectors, whole, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            engine.vision.project(found.pooled), found.vectors, atol=1e-5, rtol=1e-5
+        )

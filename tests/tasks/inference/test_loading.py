@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from data.artifacts import DamagedArtifactError
 from data.shards import AlignedShards
 from flows.recipes import tiny
-from gill.inference.engine import GeneratedImage, RetrievedImage
+from gill.inference.results import GeneratedImage, RetrievedImage
 from gill.released_checkpoint import ReleasedCheckpoint, write_released
 from tasks.inference.loading import Loaded, LoadError, load
 from tasks.runner.registry import STAGES
@@ -31,11 +31,11 @@ def folder(var, stage):
 
 
 def answer(loaded, **changes):
-    return loaded.gill.generate(PROMPT, **{"image_bias": 1e9, "max_new_tokens": 3, **changes})
+    return loaded.engine.generate(PROMPT, **{"image_bias": 1e9, "max_new_tokens": 3, **changes})
 
 
 def test_a_model_is_loaded_by_every_name_of_it(trained_var):
-    states = load().gill.img_states([PROMPT])
+    states = load().engine.img_states([PROMPT])
     last = json.loads((trained_var / "last_run.json").read_text())
     names = [
         trained_var,
@@ -46,10 +46,10 @@ def test_a_model_is_loaded_by_every_name_of_it(trained_var):
     ]
     for name in names:
         loaded = load(name)
-        assert torch.equal(loaded.gill.img_states([PROMPT]), states)
+        assert torch.equal(loaded.engine.img_states([PROMPT]), states)
         whole = name != names[-1]
-        assert (loaded.gill.index is not None) == whole
-        assert (loaded.gill.decision is not None) == whole
+        assert (loaded.engine.index is not None) == whole
+        assert (loaded.engine.decision is not None) == whole
 
 
 def test_the_states_are_those_of_the_store(trained_var):
@@ -58,7 +58,7 @@ def test_the_states_are_those_of_the_store(trained_var):
     stored = rows.all()
     config = tiny().adapters
     read = config.max_tokens - config.num_img_tokens - 1  # BOS; the tokens are letters
-    found = load().gill.img_states([caption[:read] for caption in stored["caption"][:9]])
+    found = load().engine.img_states([caption[:read] for caption in stored["caption"][:9]])
     expected = torch.from_numpy(np.asarray(stored["state"], np.float32))[:9]
     torch.testing.assert_close(found, expected.view_as(found), atol=1e-2, rtol=1e-2)  # float16
 
@@ -85,15 +85,15 @@ def test_generated_images_repeat_with_their_seed(trained_var):
         if isinstance(a, GeneratedImage):
             assert torch.equal(a.image, b.image)
             assert load().image(a).size == (16, 16)
-    assert load().gill.settings.steps == tiny().parts.generator.steps
+    assert load().engine.settings.steps == tiny().parts.generator.steps
 
 
 def test_the_released_layout_is_loaded(trained_var, tmp_path):
-    gill = load().gill
+    engine = load().engine
     mapper = json.loads((folder(trained_var, "mapper") / "gill.json").read_text())
     spec = mapper_stage.MapperSpec(**{**mapper, "size": mapper_stage.MapperSize(**mapper["size"])})
     released = ReleasedCheckpoint(
-        gill.model.adapters.spec,
+        engine.model.adapters.spec,
         load_file(folder(trained_var, "adapters") / "adapters.safetensors"),
         spec,
         load_file(folder(trained_var, "mapper") / "gill.safetensors"),
@@ -104,13 +104,13 @@ def test_the_released_layout_is_loaded(trained_var, tmp_path):
     with pytest.raises(LoadError, match="'somebody/else'"):
         load(tmp_path)
     loaded = load(tmp_path, parts=tiny().parts)
-    assert torch.equal(loaded.gill.img_states([PROMPT]), gill.img_states([PROMPT]))
+    assert torch.equal(loaded.engine.img_states([PROMPT]), engine.img_states([PROMPT]))
     # The layout does not say how many heads a mapper has; the released ones have 4.
-    gill.mapper = mapper_stage.build(replace(spec, size=replace(spec.size, heads=4))).eval()
-    gill.mapper.load_state_dict(released.mapper)
+    engine.mapper = mapper_stage.build(replace(spec, size=replace(spec.size, heads=4))).eval()
+    engine.mapper.load_state_dict(released.mapper)
     segment = answer(loaded)[1]
     assert isinstance(segment, GeneratedImage)
-    assert torch.equal(segment.image, answer(Loaded(gill, None), choice="generate")[1].image)
+    assert torch.equal(segment.image, answer(Loaded(engine, None), choice="generate")[1].image)
 
 
 def test_what_is_not_there_is_named(trained_var, tmp_path, monkeypatch):
@@ -147,8 +147,8 @@ def test_manifests_without_parts_ask_mlflow(trained_var, tmp_path, monkeypatch):
         manifest = json.loads(path.read_text())
         assert set(manifest["provenance"].pop("parts")) == set(STAGES[stage].whole_parts)
         path.write_text(json.dumps(manifest))
-    assert load(tmp_path).gill.settings == load().gill.settings
+    assert load(tmp_path).engine.settings == load().engine.settings
     monkeypatch.setenv("GILL_VAR", str(tmp_path))  # another, empty MLflow
     with pytest.raises(LoadError, match="does not say which"):
         load(tmp_path)
-    assert load(tmp_path, parts=tiny().parts).gill.vision.name == "tiny"
+    assert load(tmp_path, parts=tiny().parts).engine.vision.name == "tiny"
