@@ -38,14 +38,14 @@ PROCESSES, IN_FLIGHT, SHARD, TIMEOUT = 2, 64, 1000, 10
 
 OURS = f"""
 import sys
-from data.fetch import FetchSettings, fill, prepare
-from data.images import ImageRules
-from data.sources import CaptionedUrls
-from data.web import HttpLimits
+from data.download.downloader import fill, prepare
+from data.download.settings import FetchSettings, HttpLimits, ImageRules
+from data.sources.captioned_urls import CaptionedUrls
 source = CaptionedUrls({{"train": sys.argv[1]}})
-web = HttpLimits("benchmark@example.org", deadline={TIMEOUT}, per_host={IN_FLIGHT},
-                allowed=("127.0.0.1/32",))
-given = FetchSettings(sys.argv[2], web, ImageRules("crop", int(sys.argv[3])), {SHARD},
+web = HttpLimits(contact="benchmark@example.org", deadline={TIMEOUT}, per_host={IN_FLIGHT},
+                allowed_networks=("127.0.0.1/32",))
+given = FetchSettings(store=sys.argv[2], web=web,
+                      images=ImageRules(resize="crop", size=int(sys.argv[3])), shard_size={SHARD},
                       processes={PROCESSES}, in_flight={IN_FLIGHT})
 fill(source, given, prepare(source, given))
 """

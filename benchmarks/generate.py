@@ -22,6 +22,8 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import faiss
 import psutil
@@ -29,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flows.names import RecipeName
 from flows.recipes import RECIPES
 from gill.backbones.language import LanguageModel
 from gill.inference.decoding import decode
@@ -69,7 +72,7 @@ def uncached(language: LanguageModel, embeddings: Tensor, new: int) -> list[list
 
 def tokens(language: LanguageModel, context: int, new: int, repeats: int) -> dict[str, float]:
     """Tokens a second of both ways, one prompt at a time and eight together."""
-    spec = AdapterSpec(8, 4, 256, 16, language.dim)
+    spec = AdapterSpec(vision_dim=16, llm_dim=language.dim)
     model = GillModel(language, Adapters(spec, language).to(language.device))
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, language.vocab_size, (8, context), generator=generator)
@@ -89,8 +92,8 @@ def tokens(language: LanguageModel, context: int, new: int, repeats: int) -> dic
         ours, theirs = torch.tensor(cached(rows)), torch.tensor(plain(rows))
         times: dict[str, list[float]] = {"cached": [], "uncached": []}
         for _ in range(repeats):
-            times["cached"].append(seconds(lambda rows=rows: cached(rows)))
-            times["uncached"].append(seconds(lambda rows=rows: plain(rows)))
+            times["cached"].append(seconds(partial(cached, rows)))
+            times["uncached"].append(seconds(partial(plain, rows)))
         median = {name: statistics.median(found) for name, found in times.items()}
         for name, value in median.items():
             line[f"{name}_tokens_per_s_batch_{rows}"] = round(rows * new / value, 2)
@@ -100,12 +103,12 @@ def tokens(language: LanguageModel, context: int, new: int, repeats: int) -> dic
 
 
 @torch.no_grad()
-def images(recipe: str, batch: int, repeats: int) -> dict[str, float]:
+def images(recipe: RecipeName, batch: int, repeats: int) -> dict[str, float]:
     """Images a second from [IMG] states on, one alone and a batch."""
     config = RECIPES[recipe]()
     generator = load_generator(config.parts.generator, RuntimeConfig())
     made, parts = config.mapper, config.parts.generator
-    size = MapperSize(made.kind, made.hidden_dim, made.layers, made.heads, made.feedforward_dim)
+    size = MapperSize.of(made)
     r, width = config.adapters.num_img_tokens, 576
     mapper = new_mapper(width, r, generator.num_tokens, generator.dim, size)
     mapper = mapper.to(generator.device).eval()
@@ -120,9 +123,7 @@ def images(recipe: str, batch: int, repeats: int) -> dict[str, float]:
     sample(1)
     found: dict[str, float] = {"sampler_steps": parts.steps}
     for count in (1, batch):
-        median = statistics.median(
-            seconds(lambda count=count: sample(count)) for _ in range(repeats)
-        )
+        median = statistics.median(seconds(partial(sample, count)) for _ in range(repeats))
         found[f"images_per_s_batch_{count}"] = round(count / median, 2)
     return found
 
@@ -165,7 +166,7 @@ def search(kind: str, count: int, width: int, queries: int) -> dict[str, float]:
         truth = compare_all(query)
         exact.append(time.perf_counter() - began)
         found += len(truth & {match.key for match in matches})
-    codes = faiss.downcast_index(index._codes.base_index)
+    codes: Any = faiss.downcast_index(index._codes.base_index)
     return {
         f"{kind}_search_p50_ms": round(1000 * statistics.median(ours), 1),
         f"{kind}_search_p95_ms": round(1000 * sorted(ours)[int(0.95 * len(ours))], 1),

@@ -61,7 +61,7 @@ def count(shape: Shape, batch: int, tokens: int) -> dict[str, int]:
     decoder = llm.get_decoder()
     vision_dim = shape.vision[1]
     with torch.device("meta"):
-        maps = {
+        maps: dict[str, nn.Module] = {
             "captioning_map": CaptioningMap(vision_dim, NUM_VISUAL, shape.width),
             "retrieval_maps": RetrievalMaps(shape.width, vision_dim, RETRIEVAL_DIM),
             "mapper": GillMapper(shape.width, NUM_TARGETS, TARGET_DIM, MapperSize()),

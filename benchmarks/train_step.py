@@ -216,7 +216,9 @@ def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
     )
 
 
-def measure(side: str, shape: Shape, batch: int, precision: str, device: torch.device) -> dict:
+def measure(
+    side: str, shape: Shape, batch: int, precision: str, device: torch.device
+) -> dict[str, float]:
     """Mean seconds of a step of one side, its peak memory and its optimizer's bytes."""
     dtype = getattr(torch, precision)
     torch.manual_seed(0)
@@ -237,7 +239,13 @@ def measure(side: str, shape: Shape, batch: int, precision: str, device: torch.d
             _synchronize(device)
             seconds.append(time.perf_counter() - began)
         return _result(seconds, optimizer_bytes(run.optimizer), device)
-    spec = AdapterSpec(NUM_IMG, NUM_VISUAL, RETRIEVAL_DIM, vision_dim, language.dim)
+    spec = AdapterSpec(
+        num_img_tokens=NUM_IMG,
+        num_visual_tokens=NUM_VISUAL,
+        retrieval_dim=RETRIEVAL_DIM,
+        vision_dim=vision_dim,
+        llm_dim=language.dim,
+    )
     adapters = Adapters(spec, language).to(device)
     mapper = GillMapper(language.dim, NUM_TARGETS, TARGET_DIM, MapperSize()).to(device)
     model = GillModel(language, adapters)
@@ -282,7 +290,7 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def _result(seconds: list[float], moments: int, device: torch.device) -> dict:
+def _result(seconds: list[float], moments: int, device: torch.device) -> dict[str, float]:
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated()
     else:
@@ -318,7 +326,9 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return json.loads(done.stdout.splitlines()[-1])
 
-    sides: dict[str, list[dict]] = {s: [] for s in ("baseline", "joint", "adapters", "mapper")}
+    sides: dict[str, list[dict[str, float]]] = {
+        s: [] for s in ("baseline", "joint", "adapters", "mapper")
+    }
     counted = {side: apart(side, "--count") for side in sides}
     for turn in range(given.turns):
         for side, found in sides.items():

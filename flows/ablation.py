@@ -16,8 +16,9 @@ from typing import Any
 
 from prefect import flow
 
+from flows.names import RECIPE_NAMES, RecipeName
 from flows.pipeline import gill, reachable_server
-from flows.recipes import RECIPES, resolve
+from flows.recipes import resolve
 
 KINDS = ("gill", "linear", "mlp", "encoder")
 TOKENS = (1, 2, 4, 8)
@@ -35,7 +36,7 @@ CHEAP = {
 
 @flow(name="ablation", persist_result=False)
 def ablation(
-    recipe: str = "embedded",
+    recipe: RecipeName = "embedded",
     kinds: Sequence[str] = KINDS,
     tokens: Sequence[int] = TOKENS,
     seeds: int = 3,
@@ -79,7 +80,9 @@ def ablation(
     print(sweep.as_table(points))
 
 
-def _seeds(recipe: str, base: dict[str, Any], seed: int, adapters_too: bool) -> dict[str, int]:
+def _seeds(
+    recipe: RecipeName, base: dict[str, Any], seed: int, adapters_too: bool
+) -> dict[str, int]:
     """Seed 0 leaves the recipe's own, so that its artifacts are reused."""
     config = resolve(recipe, base)
     found = {
@@ -92,7 +95,7 @@ def _seeds(recipe: str, base: dict[str, Any], seed: int, adapters_too: bool) -> 
 def main() -> None:
     """Run the sweeps in this process."""
     parser = argparse.ArgumentParser(prog="python -m flows.ablation", description=__doc__)
-    parser.add_argument("--recipe", default="tiny", help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument("--recipe", default="tiny", choices=RECIPE_NAMES)
     parser.add_argument("--kinds", nargs="*", default=KINDS)
     parser.add_argument("--tokens", nargs="*", type=int, default=TOKENS)
     parser.add_argument("--seeds", type=int, default=3)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
-from flows.config import ConfigError, PipelineConfig
-from tasks.config.base import Precision
-from tasks.config.data import DownloadConfig, TextTargetsConfig
+from flows.config import PipelineConfig
+from flows.names import RecipeName
+from flows.overrides import check_recipe
+from gill.training import Precision
+from tasks.config.adapters import AdaptersConfig
+from tasks.config.data import TextTargetsConfig
+from tasks.config.decision import DecisionConfig
+from tasks.config.download import DownloadConfig
 from tasks.config.evaluation import EvaluateConfig
+from tasks.config.mapper import MapperConfig
 from tasks.config.parts import (
     GeneratorConfig,
     LanguageConfig,
@@ -17,7 +22,6 @@ from tasks.config.parts import (
     RuntimeConfig,
     VisionConfig,
 )
-from tasks.config.training import AdaptersConfig, DecisionConfig, MapperConfig
 
 
 def tiny() -> PipelineConfig:
@@ -127,7 +131,7 @@ def embedded() -> PipelineConfig:
             steps=1000,
             batch_size=32,
             precision=precision,
-            start="fitted",
+            initialization="data_dependent",
             learning_rate=2e-3,
             warmup_steps=50,
             schedule="cosine",
@@ -183,22 +187,18 @@ def opt_6_7b() -> PipelineConfig:
     )
 
 
-RECIPES: dict[str, Callable[[], PipelineConfig]] = {
+RECIPES: Mapping[RecipeName, Callable[[], PipelineConfig]] = {
     "tiny": tiny,
     "embedded": embedded,
     "opt-6.7b": opt_6_7b,
 }
 
 
-def resolve(recipe: str, overrides: Mapping[str, Any]) -> PipelineConfig:
+def resolve(recipe: RecipeName, overrides: Mapping[str, Any]) -> PipelineConfig:
     """The configuration of a recipe with overrides.
 
     Raises:
         ConfigError: the recipe or a key is unknown, or a value does not fit.
     """
-    if recipe not in RECIPES:
-        near = get_close_matches(recipe, RECIPES, n=1, cutoff=0.0)
-        raise ConfigError(
-            f"unknown recipe {recipe!r}; did you mean {near[0]!r}? Recipes: {', '.join(RECIPES)}"
-        )
+    check_recipe(recipe)
     return RECIPES[recipe]().with_overrides(overrides)

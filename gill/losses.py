@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gill.settings import PAPER, ComponentSettings, setting
+
 GenerationForm = Literal["norm", "squared"]
 
 
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of the losses; all 1 in the paper."""
+class AdapterLossWeights(ComponentSettings):
+    """Weights of the adapters' three losses."""
 
-    captioning: float = 1.0
-    img_prediction: float = 1.0
-    retrieval: float = 1.0
-    generation: float = 1.0
+    captioning_weight: float = setting(1.0, "of l_c among the losses", source=PAPER)
+    img_prediction_weight: float = setting(1.0, "of l_p among the losses", source=PAPER)
+    retrieval_weight: float = setting(1.0, "of l_r among the losses", source=PAPER)
+
+
+class GenerationLossWeight(ComponentSettings):
+    """Weight of the mapper's loss beside the adapters'."""
+
+    generation_weight: float = setting(
+        1.0, "of l_g among the losses of the joint schedule", source=PAPER
+    )
+
+
+class LossWeights(AdapterLossWeights, GenerationLossWeight):
+    """Weights of all four losses."""
 
 
 def token_loss(vocabulary: Tensor, img: Tensor, labels: Tensor) -> Tensor:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,18 +12,23 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from typing_extensions import override
 
+from gill.settings import REFERENCE, ComponentSettings, setting
+
 MapperKind = Literal["gill", "linear", "mlp", "encoder"]
 
 
-@dataclass(frozen=True)
-class MapperSize:
-    """Sizes of a mapper; the defaults are the reference run's."""
+class MapperSize(ComponentSettings):
+    """Kind and sizes of a mapper."""
 
-    kind: MapperKind = "gill"
-    hidden_dim: int = 512
-    layers: int = 4
-    heads: int = 4
-    feedforward_dim: int = 2048
+    kind: MapperKind = setting(
+        "gill", "of the mapper that images are generated with", source=REFERENCE
+    )
+    hidden_dim: int = setting(512, "width between the two maps at its ends", source=REFERENCE)
+    layers: int = setting(
+        4, "of the encoder, and as many of the decoder", unit="layers", source=REFERENCE
+    )
+    heads: int = setting(4, "of each attention", unit="heads", source=REFERENCE)
+    feedforward_dim: int = setting(2048, "width inside the feed-forward layers", source=REFERENCE)
 
 
 @contextmanager
@@ -209,17 +213,11 @@ class EncoderMapper(Mapper):
 def new_mapper(
     llm_dim: int, num_img_tokens: int, num_targets: int, target_dim: int, size: MapperSize
 ) -> Mapper:
-    """Make the mapper that ``size.kind`` names.
-
-    Raises:
-        ValueError: the kind is unknown.
-    """
+    """Make the mapper that ``size.kind`` names."""
     if size.kind == "gill":
         return GillMapper(llm_dim, num_targets, target_dim, size)
     if size.kind == "encoder":
         return EncoderMapper(llm_dim, num_targets, target_dim, size)
     if size.kind == "linear":
         return LinearMapper(llm_dim, num_img_tokens, num_targets, target_dim, size)
-    if size.kind == "mlp":
-        return MlpMapper(llm_dim, num_img_tokens, num_targets, target_dim, size)
-    raise ValueError(f"mapper kind {size.kind!r} is not one of {', '.join(get_args(MapperKind))}")
+    return MlpMapper(llm_dim, num_img_tokens, num_targets, target_dim, size)

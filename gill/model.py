@@ -134,9 +134,9 @@ class GillModel:
         img_states, img_prediction = self.img_pass(batch.captions, packed)
         retrieval = self._retrieval_loss(img_states, batch)
         total = (
-            weights.captioning * captioning
-            + weights.img_prediction * img_prediction
-            + weights.retrieval * retrieval
+            weights.captioning_weight * captioning
+            + weights.img_prediction_weight * img_prediction
+            + weights.retrieval_weight * retrieval
         )
         losses = {"l_c": captioning, "l_p": img_prediction, "l_r": retrieval}
         if mapper is not None:
@@ -145,7 +145,7 @@ class GillModel:
             conditioning = mapper(img_states, self.adapters.img_tokens.weight)
             targets = batch.targets.to(conditioning.device, non_blocking=True)
             losses["l_g"] = generation_loss(conditioning, targets, form)
-            total = total + weights.generation * losses["l_g"]
+            total = total + weights.generation_weight * losses["l_g"]
         return {"loss": total, **losses}, img_states
 
     def split(

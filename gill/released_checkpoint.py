@@ -94,7 +94,12 @@ def from_released(
         llm_dim=int(words.shape[1]),
     )
     layers = {name.split(".")[6] for name in state if f"{_MAPPER}tfm.encoder.layers." in name}
-    size = MapperSize("gill", int(query.shape[2]), len(layers), 4, int(inner.shape[0]))
+    size = MapperSize(
+        hidden_dim=int(query.shape[2]),
+        layers=len(layers),
+        heads=4,  # which no shape tells
+        feedforward_dim=int(inner.shape[0]),
+    )
     mapper_spec = MapperSpec(
         llm_dim=adapter_spec.llm_dim,
         num_img_tokens=adapter_spec.num_img_tokens,

@@ -18,30 +18,48 @@ import torch
 from torch import Tensor, nn
 
 from gill.data_parallel import WorkerGroup
+from gill.settings import REFERENCE, ComponentSettings, setting
 
 Schedule = Literal["step", "cosine", "trapezoid"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
-@dataclass(frozen=True)
-class Optimization:
-    """AdamW and its schedule; the defaults are the reference run's.
+class Optimization(ComponentSettings):
+    """AdamW and its schedule."""
 
-    ``accumulate`` is the number of parts that a batch is trained on in: it saves memory and leaves
-    the update as it is.
-    """
-
-    steps: int
-    learning_rate: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.01
-    warmup_steps: int = 0
-    schedule: Schedule = "step"
-    decay_every: int = 0
-    decay_factor: float = 0.1
-    gradient_clip: float = 1.0
-    accumulate: int = 1
-    precision: str = "float32"
-    seed: int = 0
+    steps: int = setting(..., "updates of the weights", unit="steps", ge=1)
+    learning_rate: float = setting(
+        1e-3, "of AdamW, once the warm-up is over", source=REFERENCE, gt=0
+    )
+    betas: tuple[float, float] = setting(
+        (0.9, 0.95), "decay rates of AdamW's two moments", source=REFERENCE
+    )
+    weight_decay: float = setting(0.01, "of AdamW", source=REFERENCE)
+    warmup_steps: int = setting(
+        0, "the learning rate grows linearly over so many", unit="steps", source="none"
+    )
+    schedule: Schedule = setting(
+        "step",
+        "step: times decay_factor every decay_every steps; cosine: falls to zero at the last step; "
+        "trapezoid: flat, then falls linearly over the last fifth",
+        source=REFERENCE,
+    )
+    decay_every: int = setting(
+        0, "between two drops of the schedule `step`; 0: none", unit="steps", source="none"
+    )
+    decay_factor: float = setting(
+        0.1, "what a drop of the schedule `step` multiplies the rate by", source=REFERENCE
+    )
+    gradient_clip: float = setting(1.0, "norm that gradients are cut to", source=REFERENCE)
+    accumulate: int = setting(
+        1,
+        "parts that a batch is trained on in: saves memory and leaves the update as it is",
+        unit="parts",
+        source="a whole batch at once",
+        ge=1,
+    )
+    precision: Precision = setting("float32", "of matrix products in training", source="exact")
+    seed: int = setting(0, "of weights, order, dropout and packing", source="arbitrary")
 
 
 def learning_rate(config: Optimization, step: int) -> float:

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from data.download.downloader import FetchSettings
-from data.download.http_client import HttpLimits
-from data.download.image_codec import ImageRules
+from data.download.settings import FetchSettings, HttpLimits, ImageRules
 from data.sources.captioned_urls import CaptionedUrls
 
 HOSTS = [f"127.0.0.{i}" for i in range(1, 9)] + ["127.1.2.3"]
@@ -137,13 +135,13 @@ def serving(authority):
 def limits(**changes):
     """HttpClient limits for the loopback server."""
     settings = {"contact": "test@example.org", "deadline": 20.0, "robots": False, "per_host": 64}
-    return HttpLimits(**{**settings, "allowed": ("127.0.0.0/24",), **changes})
+    return HttpLimits(**{**settings, "allowed_networks": ("127.0.0.0/24",), **changes})
 
 
 def settings(store, **changes):
     """How the tests fetch: ten rows a shard, small images."""
-    given = {"web": limits(), "images": ImageRules("crop", 48), "shard_size": 10}
-    return FetchSettings(str(store), **{**given, "processes": 2, **changes})
+    given = {"web": limits(), "images": ImageRules(resize="crop", size=48), "shard_size": 10}
+    return FetchSettings(store=str(store), **{**given, "processes": 2, **changes})
 
 
 def listed(tmp_path, rows, name="list.tsv"):

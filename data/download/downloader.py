@@ -16,10 +16,10 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,12 +27,11 @@ import pyarrow.parquet as pq
 
 from data import schemas
 from data.download.atomic_store import Store, StoreError
-from data.download.http_client import FetchError, HttpLimits, normalise
-from data.download.image_codec import ImageRules
+from data.download.http_client import FetchError, normalise
 from data.download.image_shards import STATS, shard_name
+from data.download.settings import FetchSettings
 from data.sources.base import Pair, Rejected, Source
 
-Mode = Literal["transient", "all"]
 IDENTITY = "identity.json"
 _ATTEMPTS = 3  # at a shard whose worker dies
 _ENVIRONMENT = {
@@ -51,33 +50,6 @@ class IdentityError(ValueError):
 
 class WorkerError(RuntimeError):
     """Worker processes die over a shard."""
-
-
-@dataclass(frozen=True)
-class FetchSettings:
-    """How a list becomes shards.
-
-    Attributes:
-        store: folder or fsspec address. retries: passes over the failures, in their order.
-        processes: 0 for one for each core. in_flight, shards_at_once: for each process.
-    """
-
-    store: str
-    web: HttpLimits
-    images: ImageRules = field(default_factory=ImageRules)
-    shard_size: int = 1000
-    retries: tuple[Mode, ...] = ()
-    processes: int = 0
-    in_flight: int = 64
-    shards_at_once: int = 3
-
-    def fingerprint_fields(self) -> dict[str, Any]:
-        """What bears on the first pass of a shard."""
-        return {
-            "shard_size": self.shard_size,
-            "images": asdict(self.images),
-            "web": {k: v for k, v in asdict(self.web).items() if k not in {"contact", "per_host"}},
-        }
 
 
 @dataclass(frozen=True)
@@ -343,8 +315,8 @@ class _Pool:
     def _start(self) -> subprocess.Popen[str]:
         settings = {
             "store": self._settings.store,
-            "web": asdict(self._settings.web),
-            "images": asdict(self._settings.images),
+            "web": self._settings.web.model_dump(),
+            "images": self._settings.images.model_dump(),
             "in_flight": self._settings.in_flight,
         }
         environment = {**os.environ, **_ENVIRONMENT}

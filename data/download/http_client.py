@@ -16,13 +16,14 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Self, TypeVar
 from urllib.robotparser import RobotFileParser
 
 import aiohttp
 from yarl import URL
+
+from data.download.settings import HttpLimits
 
 Used = TypeVar("Used")
 AGENT = "gill-pipeline"
@@ -48,30 +49,6 @@ class FetchError(Exception):
 
 class BlockedAddressError(OSError):
     """A socket was to be opened to an address that is not public."""
-
-
-@dataclass(frozen=True)
-class HttpLimits:
-    """What a fetch may cost and where it may go.
-
-    Attributes:
-        deadline: seconds for an address with all its redirects. cap: bytes of a body.
-        redirects: hops that are followed. per_host: requests to a host at once in this process.
-        longest_pause: seconds; a longer Retry-After is cut to it.
-        robots: ask for robots.txt. opt_out: honour the X-Robots-Tag of an answer.
-        contact: an address or page that the User-Agent names.
-        allowed: networks that may be reached although they are not public, such as 127.0.0.0/8.
-    """
-
-    contact: str
-    deadline: float = 15.0
-    cap: int = 20 << 20
-    redirects: int = 5
-    per_host: int = 8
-    longest_pause: float = 60.0
-    robots: bool = True
-    opt_out: bool = True
-    allowed: tuple[str, ...] = ()
 
 
 def normalise(text: str) -> URL:
@@ -141,7 +118,7 @@ class HttpClient:
 
     def __init__(self, limits: HttpLimits, in_flight: int) -> None:
         self.limits = limits
-        self._allowed = [ipaddress.ip_network(n) for n in limits.allowed]
+        self._allowed = [ipaddress.ip_network(n) for n in limits.allowed_networks]
         self._agent = f"{AGENT}/0.1 (+{limits.contact})"
         self._hosts: dict[str, tuple[asyncio.Semaphore, Counter[str]]] = {}
         self._slots = asyncio.Semaphore(in_flight)
@@ -222,7 +199,7 @@ class HttpClient:
             seen.append(url)
             if self.limits.robots and not await self._may_fetch(url):
                 raise FetchError("opt_out", f"robots.txt of {url.origin()}")
-            answer = await self._get(url, self.limits.cap)
+            answer = await self._get(url, self.limits.largest_bytes)
             if isinstance(answer, bytes):
                 return answer
             url = answer

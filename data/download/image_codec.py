@@ -10,13 +10,15 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from data.download.settings import ImageRules
 
 Pixels = npt.NDArray[np.uint8]
 ALLOWED = ("JPEG", "PNG", "GIF", "WEBP")
@@ -42,26 +44,6 @@ class ImageError(Exception):
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail[:300]
-
-
-@dataclass(frozen=True)
-class ImageRules:
-    """What is taken and what is made of it.
-
-    Attributes:
-        resize: ``crop`` scales the short side to ``size`` and cuts the centre square, ``bound``
-            scales down to a short side of at most ``size``, ``original`` keeps the bytes once they
-            were decoded without fault.
-        most_pixels: of the original. smallest: of its short side. widest: long side to short side.
-        quality: of the JPEG that is made.
-    """
-
-    resize: Literal["crop", "bound", "original"] = "crop"
-    size: int = 256
-    quality: int = 95
-    most_pixels: int = 100_000_000
-    smallest: int = 32
-    widest: float = 8.0
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ import uvloop
 
 from data.download.atomic_store import Store, StoreError
 from data.download.duplicates import SETTLED
-from data.download.http_client import TRANSIENT, FetchError, HttpClient, HttpLimits, normalise
-from data.download.image_codec import ImageError, ImageRules, process
+from data.download.http_client import TRANSIENT, FetchError, HttpClient, normalise
+from data.download.image_codec import ImageError, process
 from data.download.image_shards import OpenShard, Row, failed_rows
+from data.download.settings import HttpLimits, ImageRules
 
 
 class Worker:
@@ -112,7 +113,7 @@ async def serve(settings: dict[str, Any], out: Any) -> None:
         loop.call_soon_threadsafe(jobs.put_nowait, None)
 
     threading.Thread(target=read, daemon=True).start()
-    limits = HttpLimits(**{**settings["web"], "allowed": tuple(settings["web"]["allowed"])})
+    limits = HttpLimits(**settings["web"])
     running: set[asyncio.Task[None]] = set()
     async with HttpClient(limits, settings["in_flight"]) as web:
         worker = Worker(Store(settings["store"]), web, ImageRules(**settings["images"]))

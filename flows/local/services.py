@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -24,9 +22,10 @@ from pathlib import Path
 import psutil
 
 from data.artifacts import write_json
-from tasks.paths import ROOT, var_folder
+from flows.local.databases import repair
+from flows.local.environment import environment
+from tasks.paths import HOST, ROOT, mlflow_port, mlflow_url, prefect_port, prefect_url, var_folder
 
-HOST = "127.0.0.1"
 POOL = "gill"
 # A flow run cannot set its command, environment or folder: they are no variables of this template.
 JOB_TEMPLATE = Path(__file__).with_name("work_pool.json")
@@ -35,51 +34,6 @@ START_TIMEOUT = 180.0
 
 class ServiceError(RuntimeError):
     """A service cannot be started or does not answer; says what to do."""
-
-
-def prefect_port() -> int:
-    """Port of the Prefect server: ``GILL_PREFECT_PORT`` or 4200."""
-    return int(os.environ.get("GILL_PREFECT_PORT", "4200"))
-
-
-def mlflow_port() -> int:
-    """Port of the MLflow server: ``GILL_MLFLOW_PORT`` or 5000."""
-    return int(os.environ.get("GILL_MLFLOW_PORT", "5000"))
-
-
-def prefect_url() -> str:
-    """Address of the Prefect page."""
-    return f"http://{HOST}:{prefect_port()}"
-
-
-def mlflow_url() -> str:
-    """Address of the MLflow page."""
-    return f"http://{HOST}:{mlflow_port()}"
-
-
-def environment() -> dict[str, str]:
-    """What the services and the flows they run find in their environment."""
-    quiet = {
-        "PREFECT_HOME": str(var_folder() / "prefect"),
-        "PREFECT_API_URL": f"{prefect_url()}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # A page of another site gets no allowance to read, and no request without a token is taken.
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": prefect_url(),
-        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-        "PREFECT_CLI_PROMPT": "false",
-        "MLFLOW_TRACKING_URI": mlflow_url(),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "DO_NOT_TRACK": "1",
-        "GILL_VAR": str(var_folder()),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    # Stages run side by side and share the cores with the servers: idle threads must not spin for
-    # long. Not at all is wrong too, since a training step is thousands of short parallel regions.
-    threads = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
-    return {**threads, **os.environ, **quiet}
 
 
 @dataclass(frozen=True)
@@ -202,7 +156,7 @@ def _start(service: Service, say: Callable[[str], None]) -> bool:
             "prefect command)"
         )
     if service.database is not None:
-        _repair(service.database, say)
+        repair(service.database, say)
     _spawn(service)
     say(f"{service.name}: starting")
     return True
@@ -244,35 +198,6 @@ def log_tail(service: Service, lines: int = 15) -> str:
     path = var_folder() / "logs" / f"{service.name.replace(' ', '-')}.log"
     text = path.read_text(errors="replace") if path.exists() else "(no log)"
     return "\n".join(text.splitlines()[-lines:]) + f"\n(whole log: {path})"
-
-
-def _repair(database: Path, say: Callable[[str], None]) -> None:
-    """Move a database aside that cannot be read or that a killed server left half made."""
-    if not database.exists():
-        return
-    try:
-        with contextlib.closing(sqlite3.connect(database, timeout=10)) as connection:
-            verdict = connection.execute("PRAGMA quick_check").fetchone()[0]
-            tables = {
-                row[0]
-                for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-            }
-            versions = (
-                connection.execute("SELECT count(*) FROM alembic_version").fetchone()[0]
-                if "alembic_version" in tables
-                else 0
-            )
-        problem = "" if verdict == "ok" and versions else "it was left half made"
-    except sqlite3.DatabaseError as error:
-        problem = str(error)
-    if problem:
-        aside = database.with_name(f"{database.name}.damaged-{int(time.time())}")
-        database.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            extra = database.with_name(database.name + suffix)
-            if extra.exists():
-                extra.rename(aside.with_name(aside.name + suffix))
-        say(f"{database}: {problem}; moved to {aside.name}, a new one is made (artifacts are kept)")
 
 
 def _make_pool() -> None:

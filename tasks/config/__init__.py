@@ -1,14 +1,12 @@
 """Configuration of the frozen parts and of each stage: frozen, typed, unknown keys refused."""
 
-from tasks.config.base import Config, Precision
-from tasks.config.data import (
-    ClipFeaturesConfig,
-    DownloadConfig,
-    IndexConfig,
-    ShardedConfig,
-    TextTargetsConfig,
-)
+from tasks.config.adapters import AdaptersConfig
+from tasks.config.base import Config
+from tasks.config.data import ClipFeaturesConfig, IndexConfig, ShardedConfig, TextTargetsConfig
+from tasks.config.decision import DecisionConfig
+from tasks.config.download import DownloadConfig
 from tasks.config.evaluation import ContextsConfig, EvaluateConfig, MetricNetworksConfig
+from tasks.config.mapper import JointConfig, MapperConfig
 from tasks.config.parts import (
     GeneratorConfig,
     LanguageConfig,
@@ -17,14 +15,7 @@ from tasks.config.parts import (
     RuntimeConfig,
     VisionConfig,
 )
-from tasks.config.training import (
-    AdaptersConfig,
-    DecisionConfig,
-    JointConfig,
-    MapperConfig,
-    PairsTrainingConfig,
-    TrainingConfig,
-)
+from tasks.config.training import PairsTrainingConfig, TrainingConfig
 
 __all__ = [
     "AdaptersConfig",
@@ -43,7 +34,6 @@ __all__ = [
     "PairsTrainingConfig",
     "PartConfig",
     "PartsConfig",
-    "Precision",
     "RuntimeConfig",
     "ShardedConfig",
     "TextTargetsConfig",

@@ -4,46 +4,43 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from data.artifacts import sha256_of
+from gill.settings import ComponentSettings, setting
 
-Precision = Literal["float32", "bfloat16", "float16"]
+EMBEDDED = "chosen on the embedded recipe (docs/experiments.md)"
 
 
-class Config(BaseModel):
+class Config(ComponentSettings):
     """Base of every configuration."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """The fields that bear on the result."""
-        unfingerprinted = {
-            name
-            for name, field in type(self).model_fields.items()
-            if isinstance(field.json_schema_extra, dict)
-            and field.json_schema_extra.get("unfingerprinted")
-        }
+        unfingerprinted = {n for n in type(self).model_fields if self._marked(n, "unfingerprinted")}
         values = self.model_dump(mode="json", exclude=unfingerprinted)
-        for name, field in type(self).model_fields.items():
-            extra, value = field.json_schema_extra, getattr(self, name)
+        for name in values:
+            value = getattr(self, name)
             if isinstance(value, Config):
                 values[name] = value.fingerprint_fields()
-            elif isinstance(extra, dict) and extra.get("contents") and value:
+            elif self._marked(name, "contents") and value:
                 values[name] = content_digest(Path(value))
         return values
 
+    @classmethod
+    def _marked(cls, name: str, mark: str) -> bool:
+        extra = cls.model_fields[name].json_schema_extra
+        return isinstance(extra, dict) and bool(extra.get(mark))
 
-def unfingerprinted(default: Any, **constraints: Any) -> Any:
-    """A field that says how or where something runs and not what comes out."""
-    return Field(default, json_schema_extra={"unfingerprinted": True}, **constraints)
+
+def unfingerprinted(default: Any, description: str, **declared: Any) -> Any:
+    """A setting that says how or where something runs and not what comes out."""
+    return setting(default, description, extra={"unfingerprinted": True}, **declared)
 
 
-def contents(default: str = "") -> Any:
-    """A field with the path of a file or folder: what it holds bears on the result."""
-    return Field(default, json_schema_extra={"contents": True})
+def contents(description: str) -> Any:
+    """A setting with the path of a file or folder: what it holds bears on the result."""
+    return setting("", description, unit="path", source="none", extra={"contents": True})
 
 
 def content_digest(path: Path) -> str:

@@ -4,50 +4,64 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
-from tasks.config.base import Config, Precision, unfingerprinted
+from gill.backbones.sampling import Sampling
+from gill.settings import setting
+from gill.training import Precision
+from tasks.config.base import Config, unfingerprinted
 
 
 class RuntimeConfig(Config):
     """Where and how stages run. Nothing here bears on results."""
 
-    device: str = "auto"  # or cpu, cuda:1, ...; stages that go by shard use all of cuda:0,cuda:1
-    threads: int = 0  # 0 leaves PyTorch's choice
-    workers: int = Field(1, ge=1)  # processes that train together; one for each GPU
-    # A stage that computes has a process of its own: its memory goes back to the system, and the
-    # threads of the flow do not slow it down (docs/experiments.md, Idle threads).
-    own_process: bool = True
-    minimum_free_bytes: int = 1 << 30
+    device: str = setting(
+        "auto",
+        "auto, cpu, cuda, cuda:1, ...; stages that go by shard use all of cuda:0,cuda:1",
+        source="CUDA where there is one",
+    )
+    threads: int = setting(0, "of PyTorch; 0 leaves the choice to it", unit="threads", ge=0)
+    workers: int = setting(
+        1, "processes that train together, one for each GPU", unit="processes", ge=1
+    )
+    # Its memory goes back to the system, and the threads of the flow do not slow it down.
+    own_process: bool = setting(
+        True,
+        "give a stage that computes a process of its own",
+        source="docs/experiments.md, Idle threads",
+    )
+    minimum_free_bytes: int = setting(
+        1 << 30, "a stage does not begin with less room on the disk", unit="bytes", ge=0
+    )
 
 
 class PartConfig(Config):
     """A frozen part by its name."""
 
-    name: str
+    name: str = setting(..., "embedded, tiny, a folder or a public name")
 
 
 class LanguageConfig(PartConfig):
     """The language model: ``embedded``, ``tiny``, a folder or a Hugging Face name."""
 
-    precision: Precision = "bfloat16"
-    quantization: Literal["none", "8bit", "4bit"] = "none"  # of the layers' weights
-    checkpoint_activations: bool = unfingerprinted(False)  # less memory for a third more time
+    precision: Precision = setting("bfloat16", "of the frozen weights", source="the paper")
+    quantization: Literal["none", "8bit", "4bit"] = setting(
+        "none", "of the layers' weights", source="the paper"
+    )
+    checkpoint_activations: bool = unfingerprinted(
+        False, "compute activations again in the backward pass: less memory, a third more time"
+    )
 
 
 class VisionConfig(PartConfig):
     """The image-text model: ``embedded``, ``tiny`` or an open_clip name and its pretraining tag."""
 
-    pretrained: str = ""
+    pretrained: str = setting("", "pretraining tag of open_clip")
 
 
-class GeneratorConfig(PartConfig):
+class GeneratorConfig(PartConfig, Sampling):
     """The image generator: ``embedded``, ``tiny``, a diffusers folder or hub name."""
 
-    steps: int = Field(50, ge=1)
-    guidance_scale: float = 7.5
-    precision: Precision = "float32"  # while sampling
-    batch_size: int = unfingerprinted(64, ge=1)
+    precision: Precision = setting("float32", "while sampling", source="exact")
+    batch_size: int = unfingerprinted(64, "images that are sampled together", unit="images", ge=1)
 
 
 class PartsConfig(Config):

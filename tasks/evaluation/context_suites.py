@@ -73,7 +73,7 @@ def suites(context: StageContext) -> dict[str, Cases]:
     config: EvaluateConfig = context.config
     chosen = config.contexts
     found: dict[str, Cases] = {}
-    if "study" in config.suites:
+    if "synthetic_contexts" in config.suites:
         images, skipped = described_images(context)
         for name, make in (("synthetic_story", stories), ("synthetic_dialogue", dialogues)):
             made = make(images, chosen.cases)

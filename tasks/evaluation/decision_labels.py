@@ -15,7 +15,7 @@ from data.benchmarks.partiprompts import read_votes
 from data.shards import AlignedShards, Columns
 from gill.decision import CHOICES, Vote, confident_label, votes_from_scores
 from gill.model import GillModel
-from tasks.config.training import DecisionConfig
+from tasks.config.decision import DecisionConfig
 from tasks.evaluation.answers import (
     SHOWN,
     Answers,

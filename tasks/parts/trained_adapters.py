@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -18,7 +17,7 @@ def save_adapters(out: Path, adapters: Adapters) -> None:
     """Write the weights and their spec."""
     weights = {name: value.contiguous() for name, value in adapters.state_dict().items()}
     save_file(weights, out / TrainedAdapters.ADAPTERS_WEIGHTS)
-    write_json(out / TrainedAdapters.ADAPTERS_SPEC, asdict(adapters.spec))
+    write_json(out / TrainedAdapters.ADAPTERS_SPEC, adapters.spec.model_dump())
 
 
 def load_adapters(artifact: TrainedAdapters, language: LanguageModel) -> Adapters:

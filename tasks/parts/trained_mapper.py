@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from data.artifacts import TrainedMapper, write_json
-from gill.mapper import Mapper, MapperSize, new_mapper
+from gill.mapper import Mapper, new_mapper
 from gill.specs import MapperSpec
 
 
@@ -25,14 +24,14 @@ def save_mapper(out: Path, spec: MapperSpec, mapper: Mapper) -> None:
     kind = spec.size.kind
     weights = {name: value.contiguous() for name, value in mapper.state_dict().items()}
     save_file(weights, out / TrainedMapper.mapper_weights_name(kind))
-    write_json(out / TrainedMapper.mapper_spec_name(kind), asdict(spec))
+    write_json(out / TrainedMapper.mapper_spec_name(kind), spec.model_dump())
 
 
 def load_mapper(artifact: TrainedMapper, device: torch.device, kind: str = "") -> Mapper:
     """Read a mapper by its kind, frozen; without one, the mapper that is no baseline."""
     kind = kind or artifact.mapper_kind
     described = artifact.mapper_spec(kind)
-    spec = MapperSpec(**{**described, "size": MapperSize(**described["size"])})
+    spec = MapperSpec(**described)
     mapper = build_mapper(spec)
     mapper.load_state_dict(load_file(artifact.mapper_weights(kind)))
     return mapper.to(device).requires_grad_(False).eval()

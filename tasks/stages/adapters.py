@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +25,21 @@ from gill.captions import caption_oddities
 from gill.data_parallel import WorkerGroup
 from gill.evaluation.retrieval import recall
 from gill.initialization import start_captioning, start_mapper, words_of_images
-from gill.losses import GenerationForm, LossWeights, contrastive_loss
+from gill.losses import AdapterLossWeights, GenerationForm, LossWeights, contrastive_loss
 from gill.mapper import Mapper
 from gill.model import Adapters, GillModel
-from gill.specs import AdapterSpec
-from gill.training import Trainer, autocast
-from tasks.config.training import AdaptersConfig
+from gill.specs import AdapterSize, AdapterSpec
+from gill.training import Optimization, Trainer, autocast
+from tasks.config.adapters import AdaptersConfig
 from tasks.parts.loading import load_language
 from tasks.runner.context import StageContext
 from tasks.runner.shard_map import map_shards
 from tasks.stages.clip_features import FEATURES
 from tasks.stages.download import IMAGES
-from tasks.training.loop import RANDOM, finish, held_out, on_device, optimization, train
+from tasks.training.loop import RANDOM, finish, held_out, on_device, train
 
 STATES = "states"
-INITIALIZATION_PAIRS = 20_000  # that the start of W_cap is fitted to
+INITIALIZATION_PAIRS = 20_000  # that W_cap is initialized from
 JOINT_INITIALIZATION_PAIRS = (
     1024  # that the start of a mapper in `joint` is; the language model reads them
 )
@@ -53,7 +53,7 @@ class JointMapper:
     targets: Path
     form: GenerationForm
     weight: float
-    fitted: bool
+    initialize: bool
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -84,13 +84,8 @@ def fit(
         folders[joint.targets] = ["target"]
     training = AlignedShards(folders, "train")
     vision_dim = _width(features / training.names()[0])
-    spec = AdapterSpec(
-        num_img_tokens=config.num_img_tokens,
-        num_visual_tokens=config.num_visual_tokens,
-        retrieval_dim=config.retrieval_dim,
-        vision_dim=vision_dim,
-        llm_dim=language.dim,
-    )
+    size = AdapterSize.of(config).model_dump()
+    spec = AdapterSpec(**size, vision_dim=vision_dim, llm_dim=language.dim)
     with RANDOM:
         torch.manual_seed(config.seed)
         adapters = Adapters(spec, language).to(language.device)
@@ -100,7 +95,7 @@ def fit(
         trainer = Trainer(
             adapters if joint is None else nn.ModuleDict(trained),
             losses,
-            optimization(config),
+            Optimization.of(config),
             after_step=adapters.img_tokens.rescale,
             rates=dict.fromkeys(("captioning", "adapters.captioning"), config.captioning_rate),
             split=lambda b: model.split(b, config.packing_probability, config.accumulate),
@@ -113,7 +108,7 @@ def fit(
                 # Not `training`, which may hold the targets too, far larger than all else.
                 begun_with = AlignedShards({images: ["caption"], features: ["feature"]}, "train")
                 _start(adapters, language, config.initial_prompt, begun_with)
-            if joint is not None and joint.fitted:
+            if joint is not None and joint.initialize:
                 _start_mapper(joint, losses, training, config.state_batch_size)
 
         def validate() -> dict[str, float]:
@@ -180,7 +175,7 @@ def _start_mapper(
     states = model.all_img_states(batch.captions, batch_size).to(model.language.device)
     img = model.adapters.img_tokens.weight.detach().float()
     if batch.targets is None:
-        raise ValueError("a mapper cannot start fitted without targets")
+        raise ValueError("a data-dependent initialization of the mapper needs targets")
     start_mapper(joint.mapper, states, img, batch.targets.to(states.device).float())
 
 
@@ -198,10 +193,8 @@ class _Losses:
     def with_states(self, batch: AdapterBatch) -> tuple[dict[str, Tensor], Tensor]:
         config, joint = self.config, self.joint
         weights = LossWeights(
-            config.captioning_weight,
-            config.img_prediction_weight,
-            config.retrieval_weight,
-            1.0 if joint is None else joint.weight,
+            **AdapterLossWeights.of(config).model_dump(),
+            generation_weight=1.0 if joint is None else joint.weight,
         )
         mapper = None if joint is None else joint.mapper
         form = "norm" if joint is None else joint.form
@@ -246,15 +239,14 @@ def refine(context: StageContext, adapters: Adapters, features: Path) -> None:
             feature = on_device(rows["feature"], device, np.float32)
             yield RefineBatch(states.view(len(states), config.num_img_tokens, -1), feature)
 
-    settings = replace(
-        optimization(config),
+    settings = Optimization(
         steps=config.refine_steps,
         learning_rate=config.refine_learning_rate,
+        betas=config.betas,
         weight_decay=config.refine_weight_decay,
-        warmup_steps=0,
         schedule="cosine",
-        accumulate=1,
-        precision="float32",
+        gradient_clip=config.gradient_clip,
+        seed=config.seed,
     )
     train(Trainer(adapters.retrieval, loss, settings), batches, context, "refine")
 
@@ -276,7 +268,7 @@ def save(folder: Path, adapters: Adapters) -> None:
         {k: v.contiguous() for k, v in adapters.state_dict().items()},
         folder / "adapters.safetensors",
     )
-    write_json(folder / "adapters.json", asdict(adapters.spec))
+    write_json(folder / "adapters.json", adapters.spec.model_dump())
 
 
 def load(artifact: Artifact, language: LanguageModel) -> Adapters:

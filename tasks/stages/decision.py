@@ -26,11 +26,11 @@ from gill.evaluation.decisions import (
     majority,
     threshold_sweep,
 )
-from gill.training import Trainer
-from tasks.config.training import DecisionConfig
+from gill.training import Optimization, Trainer
+from tasks.config.decision import DecisionConfig
 from tasks.evaluation.decision_labels import DecisionLabels, make_decision_labels
 from tasks.runner.context import StageContext
-from tasks.training.loop import RANDOM, finish, optimization, train
+from tasks.training.loop import RANDOM, finish, train
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def fit(
 
     held = DecisionBatch(states[held_out.rows], torch.tensor(held_out.labels))
     train(
-        Trainer(model, loss, optimization(config)),
+        Trainer(model, loss, Optimization.of(config)),
         batches,
         context,
         name,

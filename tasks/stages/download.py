@@ -23,11 +23,11 @@ from PIL import Image
 from data.artifacts import write_json
 from data.download import image_shards
 from data.download.atomic_store import Store
-from data.download.downloader import FetchSettings, Plan, fill, planned, prepare
+from data.download.downloader import Plan, fill, planned, prepare
 from data.download.duplicates import settle_duplicates
-from data.download.http_client import HttpLimits
-from data.download.image_codec import EncodedImage, ImageError, ImageRules, process
+from data.download.image_codec import EncodedImage, ImageError, process
 from data.download.image_shards import FAILURES, STATS, OpenShard, Row, shard_name
+from data.download.settings import FetchPlan, FetchSettings, HttpLimits, ImageRules
 from data.shards import read_table, shard_names
 from data.sources.base import Pair, Rejected, Source, SourceError
 from data.sources.captioned_files import CaptionedFiles
@@ -35,7 +35,7 @@ from data.sources.captioned_urls import CaptionedUrls
 from data.sources.embedded_pack import EmbeddedPack
 from data.sources.huggingface import HuggingFaceDataset
 from data.sources.webdataset import TarFiles
-from tasks.config.data import DownloadConfig
+from tasks.config.download import DownloadConfig
 from tasks.runner.context import StageContext
 from tasks.runner.fan_out import fan_out, reporting
 from tasks.runner.registry import stage_named
@@ -61,36 +61,11 @@ def source_of(config: DownloadConfig) -> Source:
 
 def settings_of(config: DownloadConfig, store: str) -> FetchSettings:
     """What the downloader wants to know of a recipe."""
-    web = HttpLimits(
-        contact=config.contact,
-        deadline=config.deadline,
-        cap=config.largest_bytes,
-        redirects=config.redirects,
-        per_host=config.per_host,
-        robots=config.robots,
-        opt_out=config.opt_out,
-        allowed=config.allowed_networks,
-    )
     return FetchSettings(
         store=store,
-        web=web,
-        images=_rules(config),
-        shard_size=config.shard_size,
-        retries=config.retries,
-        processes=config.processes,
-        in_flight=config.in_flight,
-        shards_at_once=config.shards_at_once,
-    )
-
-
-def _rules(config: DownloadConfig) -> ImageRules:
-    return ImageRules(
-        resize=config.resize,
-        size=config.size,
-        quality=config.quality,
-        most_pixels=config.most_pixels,
-        smallest=config.smallest,
-        widest=config.widest,
+        web=HttpLimits.of(config),
+        images=ImageRules.of(config),
+        **FetchPlan.of(config).model_dump(),
     )
 
 
@@ -191,7 +166,7 @@ def _watching(context: StageContext, plan: Plan, passes: int) -> AbstractContext
 def _convert(context: StageContext, source: Source) -> None:
     """Shards of a source that holds the images themselves."""
     config: DownloadConfig = context.config
-    store, rules = Store(str(context.out)), _rules(config)
+    store, rules = Store(str(context.out)), ImageRules.of(config)
     store.sweep()
     seen = 0
 

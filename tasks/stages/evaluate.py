@@ -60,7 +60,7 @@ def run(context: StageContext) -> dict[str, float]:
         if chosen & {"retrieval", "generation", "decisions"}:
             metrics |= _answers(context, rows, chosen, report)
             release_memory()
-    if chosen & {"study", "vist", "visdial"}:
+    if chosen & {"synthetic_contexts", "vist", "visdial"}:
         rows_of_contexts = score_contexts(context)
         metrics |= context_metrics(rows_of_contexts)
         report.contexts(rows_of_contexts)

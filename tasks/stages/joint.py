@@ -13,7 +13,7 @@ from data.shards import shard_names
 from gill.data_parallel import WorkerGroup
 from gill.mapper import MapperSize
 from gill.specs import MapperSpec
-from tasks.config.training import JointConfig
+from tasks.config.mapper import JointConfig
 from tasks.parts.loading import load_language
 from tasks.runner.context import StageContext
 from tasks.stages import adapters, mapper
@@ -27,15 +27,23 @@ def run(context: StageContext) -> dict[str, float]:
     language = load_language(context.parts.language, context.runtime)
     targets = context.inputs["text_targets"].file(TARGETS)
     shape = schemas.shape_of(pq.read_schema(targets / shard_names(targets, "train")[0]))
-    size = MapperSize(
-        config.kind, config.hidden_dim, config.layers, config.heads, config.feedforward_dim
+    num_targets, target_dim = shape
+    spec = MapperSpec(
+        llm_dim=language.dim,
+        num_img_tokens=config.num_img_tokens,
+        num_targets=num_targets,
+        target_dim=target_dim,
+        size=MapperSize.of(config),
     )
-    spec = MapperSpec(language.dim, config.num_img_tokens, *shape, size)
     with RANDOM:
         torch.manual_seed(config.seed)
         made = mapper.build(spec).to(language.device)
     joint = adapters.JointMapper(
-        made, targets, config.loss_form, config.generation_weight, config.start == "fitted"
+        made,
+        targets,
+        config.loss_form,
+        config.generation_weight,
+        config.initialization == "data_dependent",
     )
     metrics = adapters.fit(context, language, joint)
     if WorkerGroup.current().first:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +22,15 @@ from gill.initialization import start_mapper
 from gill.losses import generation_loss
 from gill.mapper import Mapper, MapperKind, MapperSize, new_mapper
 from gill.specs import MapperSpec
-from gill.training import Trainer, autocast
-from tasks.config.training import MapperConfig
+from gill.training import Optimization, Trainer, autocast
+from tasks.config.mapper import MapperConfig
 from tasks.parts.devices import device_of
 from tasks.runner.context import StageContext
 from tasks.stages.adapters import STATES
 from tasks.stages.text_targets import TARGETS
-from tasks.training.loop import RANDOM, finish, held_out, on_device, optimization, train
+from tasks.training.loop import RANDOM, finish, held_out, on_device, train
 
-INITIALIZATION_PAIRS = 4096  # that a fitted start is fitted to
+INITIALIZATION_PAIRS = 4096  # that a data-dependent initialization reads
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,13 @@ def run(context: StageContext) -> dict[str, float]:
     metrics: dict[str, float] = {}
     mean = _mean_target(training, num_targets, target_dim)
     for kind in dict.fromkeys((config.kind, *config.baselines)):
-        size = MapperSize(
-            kind, config.hidden_dim, config.layers, config.heads, config.feedforward_dim
+        spec = MapperSpec(
+            llm_dim=img.shape[1],
+            num_img_tokens=img.shape[0],
+            num_targets=num_targets,
+            target_dim=target_dim,
+            size=MapperSize.of(config).model_copy(update={"kind": kind}),
         )
-        spec = MapperSpec(img.shape[1], img.shape[0], num_targets, target_dim, size)
         name = "" if kind == config.kind else kind
         found = _fit(context, spec, img, training, pairs, name)
         metrics |= {f"{name}_{k}" if name else k: v for k, v in found.items()}
@@ -119,9 +122,9 @@ def _fit(
             rows = _batch(training.first(INITIALIZATION_PAIRS), spec, device)
             start_mapper(mapper, rows.states, embeddings, rows.targets.float())
 
-        trainer = Trainer(mapper, loss, optimization(config), split=split)
-        fitted = start if config.start == "fitted" else None
-        train(trainer, batches, context, name, validate, "l_g", fitted)
+        trainer = Trainer(mapper, loss, Optimization.of(config), split=split)
+        initialize = start if config.initialization == "data_dependent" else None
+        train(trainer, batches, context, name, validate, "l_g", initialize)
         metrics = {f"validation_{k}": v for k, v in validate().items()}
     prefix = f"{name}_" if name else ""
     context.log.metrics({f"{prefix}{k}": v for k, v in metrics.items()}, config.steps)
@@ -136,7 +139,7 @@ def save(folder: Path, spec: MapperSpec, mapper: Mapper) -> None:
     save_file(
         {k: v.contiguous() for k, v in mapper.state_dict().items()}, folder / f"{kind}.safetensors"
     )
-    write_json(folder / f"{kind}.json", asdict(spec))
+    write_json(folder / f"{kind}.json", spec.model_dump())
 
 
 def build(spec: MapperSpec) -> Mapper:
@@ -149,7 +152,7 @@ def build(spec: MapperSpec) -> Mapper:
 def load(artifact: Artifact, kind: MapperKind, device: torch.device) -> Mapper:
     """Read a mapper of an artifact by its kind."""
     described = json.loads(artifact.file(f"{kind}.json").read_text())
-    spec = MapperSpec(**{**described, "size": MapperSize(**described["size"])})
+    spec = MapperSpec(**described)
     mapper = build(spec)
     mapper.load_state_dict(load_file(artifact.file(f"{kind}.safetensors")))
     return mapper.to(device).requires_grad_(False).eval()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data.artifacts import write_json
 from data.shards import AlignedShards, Columns
-from gill.training import NonFiniteLossError, Optimization, Trainer
+from gill.training import NonFiniteLossError, Trainer
 from tasks.config.training import PairsTrainingConfig, TrainingConfig
 from tasks.runner.context import StageContext
 from tasks.training.checkpoints import Checkpoints, Selection, logger
@@ -25,12 +25,6 @@ RANDOM = threading.Lock()
 
 
 _NOT_FINITE = "not_finite.json"
-
-
-def optimization(config: TrainingConfig) -> Optimization:
-    """The optimizer settings of a training stage."""
-    names = Optimization.__dataclass_fields__
-    return Optimization(**{k: v for k, v in config.model_dump().items() if k in names})
 
 
 def held_out(shards: AlignedShards, config: PairsTrainingConfig) -> Columns:

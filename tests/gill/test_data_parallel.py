@@ -61,9 +61,18 @@ def train(accumulate=1, packing=0.5):
     """Train tiny adapters and a mapper together; returns weights, gradients and losses."""
     language = micro_models.language_model()
     torch.manual_seed(2)
-    adapters = Adapters(AdapterSpec(2, 2, 8, vision_dim=6, llm_dim=language.dim), language)
+    adapters = Adapters(
+        AdapterSpec(
+            num_img_tokens=2,
+            num_visual_tokens=2,
+            retrieval_dim=8,
+            vision_dim=6,
+            llm_dim=language.dim,
+        ),
+        language,
+    )
     # No attention here: the true gradient of its key bias is 0, and Adam makes steps of the noise.
-    size = MapperSize("mlp", hidden_dim=16)
+    size = MapperSize(kind="mlp", hidden_dim=16)
     mapper = new_mapper(language.dim, 2, 4, 5, size)
     model = GillModel(language, adapters, max_caption_tokens=40)
     config = Optimization(steps=len(SIZES), learning_rate=1e-2, accumulate=accumulate)

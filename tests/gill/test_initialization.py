@@ -86,7 +86,7 @@ def related(n=400):
 @pytest.mark.parametrize("hidden", [4, 16])  # narrower and wider than the targets
 def test_fitted_start_knows_the_mean_target_and_trains_faster(kind, hidden):
     inputs, targets = related()
-    size = MapperSize(kind, hidden_dim=hidden, layers=2, heads=2, feedforward_dim=32)
+    size = MapperSize(kind=kind, hidden_dim=hidden, layers=2, heads=2, feedforward_dim=32)
     mean = (targets - targets.mean(0)).square().mean()
     losses = []
     for fitted in (False, True):
@@ -110,7 +110,9 @@ def test_fitted_start_knows_the_mean_target_and_trains_faster(kind, hidden):
 def test_gill_mapper_starts_as_a_regression():
     inputs, targets = related()
     torch.manual_seed(0)
-    mapper = new_mapper(12, 3, 5, 7, MapperSize("gill", 16, 1, 2, 32))
+    mapper = new_mapper(
+        12, 3, 5, 7, MapperSize(hidden_dim=16, layers=1, heads=2, feedforward_dim=32)
+    )
     start_mapper(mapper, inputs[:300], NOTHING, targets[:300])
     mean = (targets - targets.mean(0)).square().mean()
     assert (mapper(inputs[300:], NOTHING) - targets[300:]).square().mean() < 0.6 * mean
@@ -135,7 +137,7 @@ def test_a_start_is_fitted_to_states_plus_embeddings(kind):
     """What the mapper will read, not the states alone."""
     inputs, targets = related(60)
     embeddings = torch.randn(3, 12)
-    size = MapperSize(kind, hidden_dim=16, layers=1, heads=2, feedforward_dim=32)
+    size = MapperSize(kind=kind, hidden_dim=16, layers=1, heads=2, feedforward_dim=32)
     made = []
     for states, added in ((inputs, embeddings), (inputs + embeddings, NOTHING)):
         torch.manual_seed(0)

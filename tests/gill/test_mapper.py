@@ -12,7 +12,7 @@ from gill.mapper import MapperKind, MapperSize, new_mapper
 @pytest.mark.parametrize("kind", get_args(MapperKind))
 def test_shapes_and_gradients(kind):
     torch.manual_seed(0)
-    size = MapperSize(kind, hidden_dim=16, layers=1, heads=2, feedforward_dim=32)
+    size = MapperSize(kind=kind, hidden_dim=16, layers=1, heads=2, feedforward_dim=32)
     mapper = new_mapper(llm_dim=12, num_img_tokens=3, num_targets=5, target_dim=7, size=size)
     out = mapper(torch.randn(4, 3, 12), torch.randn(3, 12))
     assert out.shape == (4, 5, 7)
@@ -22,7 +22,7 @@ def test_shapes_and_gradients(kind):
 
 def test_gill_mapper_is_fc_transformer_linear():
     torch.manual_seed(0)
-    size = MapperSize("gill", hidden_dim=16, layers=2, heads=2, feedforward_dim=32)
+    size = MapperSize(kind="gill", hidden_dim=16, layers=2, heads=2, feedforward_dim=32)
     mapper = new_mapper(12, 3, 5, 7, size)
     x = torch.randn(2, 3, 12)
     for name, value in mapper.named_parameters():
@@ -48,14 +48,14 @@ def test_reference_sizes_have_the_reference_parameter_names():
 
 
 def test_unknown_kind_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"'conv'.*gill, linear, mlp, encoder"):
-        new_mapper(8, 8, 4, 6, MapperSize("conv"))
+    with pytest.raises(ValueError, match=r"'gill', 'linear', 'mlp' or 'encoder'.*'conv'"):
+        MapperSize(kind="conv")
 
 
 @pytest.mark.parametrize("kind", get_args(MapperKind))
 def test_every_mapper_reads_states_plus_embeddings(kind):
     torch.manual_seed(0)
-    size = MapperSize(kind, hidden_dim=16, layers=1, heads=2, feedforward_dim=32)
+    size = MapperSize(kind=kind, hidden_dim=16, layers=1, heads=2, feedforward_dim=32)
     mapper = new_mapper(12, 3, 5, 7, size).eval()
     states, embeddings = torch.randn(4, 3, 12), torch.randn(3, 12)
     assert torch.equal(mapper(states, embeddings), mapper.transform(states + embeddings))

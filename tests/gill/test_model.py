@@ -76,7 +76,9 @@ R, K = 3, 2
 def model(request):
     language = FAMILIES[request.param]()
     torch.manual_seed(2)
-    spec = AdapterSpec(R, K, 8, vision_dim=6, llm_dim=language.dim)
+    spec = AdapterSpec(
+        num_img_tokens=R, num_visual_tokens=K, retrieval_dim=8, vision_dim=6, llm_dim=language.dim
+    )
     return GillModel(language, Adapters(spec, language), max_caption_tokens=40)
 
 
@@ -195,7 +197,7 @@ def test_fast_losses_and_gradients_equal_three_plain_passes(model, packed):
 def test_joint_losses_reach_the_mapper_and_the_img_tokens(model):
     mapper, batch = mapper_for(model), batch_of(model)
     alone = AdapterBatch(batch.captions, batch.features)
-    joint = model.losses(batch, LossWeights(generation=2.0), 0.0, mapper)
+    joint = model.losses(batch, LossWeights(generation_weight=2.0), 0.0, mapper)
     apart = model.losses(alone, LossWeights(), 0.0)
     states, _ = model.img_pass(batch.captions, packed=False)
     l_g = generation_loss(
@@ -260,7 +262,16 @@ def test_a_pair_at_the_limit_by_hand():
     The character tokenizer numbers a, b, c ... from 4, after pad, BOS, EOS and unknown.
     """
     language = micro_models.language_model()
-    model = GillModel(language, Adapters(AdapterSpec(2, 2, 8, 6, 32), language), 4)
+    model = GillModel(
+        language,
+        Adapters(
+            AdapterSpec(
+                num_img_tokens=2, num_visual_tokens=2, retrieval_dim=8, vision_dim=6, llm_dim=32
+            ),
+            language,
+        ),
+        4,
+    )
     captions = model.tokenize(["abcdef", "b"])
     assert captions == [[1, 4, 5, 6], [1, 5]]
     img = [language.vocab_size, language.vocab_size + 1]
@@ -304,7 +315,20 @@ ODD = ["", "see [IMG0] here", "Ёж", "猫と犬", "café", "a long caption", "x
 def test_odd_captions_are_counted_by_reason(words, unknown):
     language = micro("Llama", tokenizer=words(), **GROUPED)
     torch.manual_seed(2)
-    model = GillModel(language, Adapters(AdapterSpec(R, K, 8, 6, language.dim), language), 12)
+    model = GillModel(
+        language,
+        Adapters(
+            AdapterSpec(
+                num_img_tokens=R,
+                num_visual_tokens=K,
+                retrieval_dim=8,
+                vision_dim=6,
+                llm_dim=language.dim,
+            ),
+            language,
+        ),
+        12,
+    )
     assert caption_oddities(model.language, ODD, model.max_caption_tokens) == {
         "cut": 2, "empty": 1, "naming_img": 1, "other_scripts": 2, "unknown_tokens": unknown,
     }  # fmt: skip
@@ -327,7 +351,12 @@ def test_a_special_token_in_a_caption_is_text(model):
 
 def test_adapters_of_another_width_are_refused(model):
     with pytest.raises(ValueError, match="width 999"):
-        Adapters(AdapterSpec(3, 2, 8, 6, 999), model.language)
+        Adapters(
+            AdapterSpec(
+                num_img_tokens=3, num_visual_tokens=2, retrieval_dim=8, vision_dim=6, llm_dim=999
+            ),
+            model.language,
+        )
 
 
 def kept_values(model, batch):
@@ -359,7 +388,16 @@ def test_conventions_of_the_first_token():
 
 def test_sequences_longer_than_the_language_model_takes_are_refused():
     language = micro("Llama", max_position_embeddings=64, **GROUPED)
-    adapters = Adapters(AdapterSpec(R, K, 8, 6, language.dim), language)
+    adapters = Adapters(
+        AdapterSpec(
+            num_img_tokens=R,
+            num_visual_tokens=K,
+            retrieval_dim=8,
+            vision_dim=6,
+            llm_dim=language.dim,
+        ),
+        language,
+    )
     with pytest.raises(ValueError, match=r"max_tokens.* 84 positions.*micro Llama takes 64"):
         GillModel(language, adapters, max_caption_tokens=39)
 
@@ -423,7 +461,16 @@ def test_a_quantised_model_gives_near_states_and_gradients(saved_llama, quantiza
     found = []
     for language in (whole, small):
         torch.manual_seed(2)
-        adapters = Adapters(AdapterSpec(R, K, 8, 6, language.dim), language)
+        adapters = Adapters(
+            AdapterSpec(
+                num_img_tokens=R,
+                num_visual_tokens=K,
+                retrieval_dim=8,
+                vision_dim=6,
+                llm_dim=language.dim,
+            ),
+            language,
+        )
         model = GillModel(language, adapters, max_caption_tokens=40)
         loss = model.losses(batch_of(model), LossWeights(), 0.0)["loss"]
         grad = torch.autograd.grad(loss, adapters.captioning.linear.weight)[0]

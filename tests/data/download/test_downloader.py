@@ -19,7 +19,7 @@ from PIL import Image
 
 from data.download.atomic_store import StoreError
 from data.download.downloader import IdentityError, WorkerError, fill, prepare
-from data.download.image_codec import ImageRules
+from data.download.settings import ImageRules
 from data.sources.captioned_urls import CaptionedUrls
 
 ROOT = Path(__file__).parents[3]
@@ -128,7 +128,7 @@ def test_another_list_or_configuration_is_refused_with_what_differs(mix, tmp_pat
     run(mix, settings(tmp_path / "out"))
     for changes, named in (
         ({"shard_size": 20}, r"shard_size: 10 then, 20 now"),
-        ({"images": ImageRules("crop", 64)}, r"images.size: 48 then, 64 now"),
+        ({"images": ImageRules(resize="crop", size=64)}, r"images.size: 48 then, 64 now"),
         ({"web": limits(deadline=9.0)}, r"web.deadline: 20.0 then, 9.0 now"),
     ):
         with pytest.raises(IdentityError, match=named):
@@ -195,14 +195,16 @@ def test_a_retry_that_was_killed_between_its_files_loses_and_repeats_nothing(mix
 
 SLOW_RUN = """
 import json, sys
-from data.download.downloader import FetchSettings, fill, prepare
-from data.download.image_codec import ImageRules
+from data.download.downloader import fill, prepare
+from data.download.settings import FetchSettings
+from data.download.settings import ImageRules
 from data.sources.captioned_urls import CaptionedUrls
-from data.download.http_client import HttpLimits
+from data.download.settings import HttpLimits
 source = CaptionedUrls({"train": sys.argv[1]})
-web = HttpLimits("test@example.org", deadline=20.0, robots=False, per_host=4,
-                allowed=("127.0.0.0/24",))
-given = FetchSettings(sys.argv[2], web, ImageRules("crop", 48), shard_size=10, processes=2)
+web = HttpLimits(contact="test@example.org", deadline=20.0, robots=False, per_host=4,
+                allowed_networks=("127.0.0.0/24",))
+given = FetchSettings(store=sys.argv[2], web=web, images=ImageRules(resize="crop", size=48),
+                      shard_size=10, processes=2)
 fill(source, given, prepare(source, given), done=lambda s: print(s["name"], flush=True))
 """
 
@@ -304,7 +306,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(server, tmp_path):
         rows = [(f"{i}", server.url(f"{i}", data)) for i in range(count)]
         source = listed(tmp_path, rows, f"{count}.tsv")
         given = settings(tmp_path / f"{count}", processes=1, shard_size=500,
-                         images=ImageRules("original"))  # fmt: skip
+                         images=ImageRules(resize="original"))  # fmt: skip
         peaks[count] = max(s["peak_bytes"] for s in run(source, given))
     assert peaks[1000] - peaks[100] < 25e6
     assert os.path.getsize(tmp_path / "1000/images/train-00000.parquet") > 10e6

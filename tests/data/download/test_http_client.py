@@ -11,15 +11,15 @@ from data.download.http_client import (
     TRANSIENT,
     FetchError,
     HttpClient,
-    HttpLimits,
     is_public,
     normalise,
     opts_out,
 )
+from data.download.settings import HttpLimits
 
 LIMITS = {
-    "contact": "test@example.org", "deadline": 2.0, "cap": 100_000, "robots": False,
-    "allowed": ("127.0.0.0/24",),
+    "contact": "test@example.org", "deadline": 2.0, "largest_bytes": 100_000, "robots": False,
+    "allowed_networks": ("127.0.0.0/24",),
 }  # fmt: skip
 
 
@@ -186,9 +186,9 @@ def test_redirects_are_followed_up_to_a_number(server):
 )  # fmt: skip
 def test_internal_addresses_are_blocked_in_every_form(server, host):
     """127.0.0.0/24 alone is allowed here; ``localhost`` also stands for ::1."""
-    allowed = () if host == "localhost" else LIMITS["allowed"]
+    allowed = () if host == "localhost" else LIMITS["allowed_networks"]
     address = f"http://{host}:{server.port}/secret"
-    assert reason(address, allowed=allowed) == ("blocked_address", False)
+    assert reason(address, allowed_networks=allowed) == ("blocked_address", False)
     redirect = server.url("r", response(b"", 302, {"Location": address}))
     if host != "localhost":
         assert reason(redirect) == ("blocked_address", False)

@@ -9,9 +9,10 @@ import pytest
 from hostile import encoded, random_image
 from PIL import Image
 
-from data.download.image_codec import ImageError, ImageRules, kind_of, process
+from data.download.image_codec import ImageError, kind_of, process
+from data.download.settings import ImageRules
 
-SMALL = ImageRules("crop", 48)
+SMALL = ImageRules(resize="crop", size=48)
 
 
 def pixels(data):
@@ -44,7 +45,7 @@ def test_a_crop_is_the_centre_square(size):
 
 
 def test_bound_keeps_the_ratio_and_never_enlarges():
-    rules = ImageRules("bound", 48)
+    rules = ImageRules(resize="bound", size=48)
     made = process(encoded(random_image(300, 96)), rules)
     assert (made.width, made.height) == (150, 48)
     made = process(encoded(random_image(60, 40)), rules)
@@ -52,7 +53,7 @@ def test_bound_keeps_the_ratio_and_never_enlarges():
 
 
 def test_original_bytes_are_kept_after_a_check():
-    rules = ImageRules("original")
+    rules = ImageRules(resize="original")
     for form in ("JPEG", "PNG", "WEBP"):
         data = encoded(form=form)
         assert process(data, rules).data == data
@@ -74,7 +75,9 @@ def test_every_common_form_becomes_rgb(form, mode, options):
 
 def test_sixteen_bits_are_scaled_not_clipped():
     ramp = np.linspace(0, 65535, 64, dtype=np.uint16)[None].repeat(64, 0)
-    found = pixels(process(encoded(Image.fromarray(ramp), "PNG"), ImageRules("crop", 64)).data)
+    found = pixels(
+        process(encoded(Image.fromarray(ramp), "PNG"), ImageRules(resize="crop", size=64)).data
+    )
     assert np.abs(found[32, :, 0] - ramp[32] / 257).max() < 6
 
 

@@ -28,7 +28,13 @@ def build(language, index=True, decision=True, **settings):
     """An engine of tiny parts; the index has 5 images named a to e."""
     vision, generator = micro_models.vision_encoder(), micro_models.image_generator()
     torch.manual_seed(0)
-    spec = AdapterSpec(R, K, RETRIEVAL, vision.pooled_dim, language.dim)
+    spec = AdapterSpec(
+        num_img_tokens=R,
+        num_visual_tokens=K,
+        retrieval_dim=RETRIEVAL,
+        vision_dim=vision.pooled_dim,
+        llm_dim=language.dim,
+    )
     adapters = Adapters(spec, language).eval()
     size = MapperSize(hidden_dim=16, layers=1, heads=2, feedforward_dim=32)
     mapper = new_mapper(language.dim, R, generator.num_tokens, generator.dim, size).eval()
@@ -488,7 +494,7 @@ def test_conditioning_and_samples_equal_plain_ones(engine):
     )
     other = engine.sample(conditioning, [3, 4, 5, 6], guidance_scale=1.0)
     assert not torch.allclose(images, other, atol=1e-3)
-    size = MapperSize("linear", hidden_dim=4)
+    size = MapperSize(kind="linear", hidden_dim=4)
     mapper = new_mapper(engine.model.language.dim, R, generator.num_tokens, generator.dim, size)
     baseline = engine.conditioning(states, mapper.eval())
     assert baseline.shape == conditioning.shape

@@ -91,7 +91,7 @@ def test_generated_images_repeat_with_their_seed(trained_var):
 def test_the_released_layout_is_loaded(trained_var, tmp_path):
     engine = load().engine
     mapper = json.loads((folder(trained_var, "mapper") / "gill.json").read_text())
-    spec = mapper_stage.MapperSpec(**{**mapper, "size": mapper_stage.MapperSize(**mapper["size"])})
+    spec = mapper_stage.MapperSpec(**mapper)
     released = ReleasedCheckpoint(
         engine.model.adapters.spec,
         load_file(folder(trained_var, "adapters") / "adapters.safetensors"),

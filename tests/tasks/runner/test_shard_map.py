@@ -7,7 +7,7 @@ from data import schemas
 from data.artifacts import Artifact
 from data.shards import read_table, shard_names, write_shard
 from flows.recipes import tiny
-from tasks.config.data import DownloadConfig
+from tasks.config.download import DownloadConfig
 from tasks.parts.devices import on_each_device
 from tasks.runner.context import StageContext
 from tasks.stages import clip_features, text_targets

@@ -16,7 +16,7 @@ from data import schemas
 from data.shards import read_table, shard_names
 from data.sources.embedded_pack import EmbeddedPack
 from flows.recipes import tiny
-from tasks.config.data import DownloadConfig
+from tasks.config.download import DownloadConfig
 from tasks.runner.context import StageContext
 from tasks.runner.execution import Execution, fingerprint
 from tasks.runner.registry import stage_named

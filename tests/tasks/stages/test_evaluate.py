@@ -31,7 +31,7 @@ def evaluated(tiny_run, tmp_path_factory):
     return tiny_run.run(
         "evaluate",
         tmp_path_factory.mktemp("evaluate"),
-        suites=("captioning", "retrieval", "generation", "decisions", "study"),
+        suites=("captioning", "retrieval", "generation", "decisions", "synthetic_contexts"),
         image_seeds=2,
         metric_networks=MetricNetworksConfig(perceptual=True),
         contexts=ContextsConfig(cases=4, seeds=2),
@@ -92,7 +92,7 @@ def test_a_killed_evaluation_keeps_what_was_drawn(evaluated, tiny_run):
     _, again = tiny_run.run(
         "evaluate",
         context.out,
-        suites=("generation", "decisions", "study"),
+        suites=("generation", "decisions", "synthetic_contexts"),
         image_seeds=2,
         metric_networks=MetricNetworksConfig(perceptual=True),
         contexts=ContextsConfig(cases=4, seeds=2),
@@ -106,7 +106,10 @@ def test_drawings_of_other_cases_are_noticed(evaluated, tiny_run):
     context, _ = evaluated
     with pytest.raises(ShardError, match="holds other cases than synthetic_story has now"):
         tiny_run.run(
-            "evaluate", context.out, suites=("study",), contexts=ContextsConfig(cases=3, seeds=2)
+            "evaluate",
+            context.out,
+            suites=("synthetic_contexts",),
+            contexts=ContextsConfig(cases=3, seeds=2),
         )
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from gill.training import NonFiniteLossError, ResumeError, Trainer
+from gill.training import NonFiniteLossError, Optimization, ResumeError, Trainer
 from tasks.config.training import TrainingConfig
 from tasks.tracking.stage_log import ConsoleLog
 from tasks.training.checkpoints import Checkpoints, Selection
-from tasks.training.loop import finish, optimization, train
+from tasks.training.loop import finish, train
 
 # Held-out losses after steps 2, 4, ... : best at step 6, nothing better for three validations.
 HELD_OUT = {2: 5.0, 4: 3.0, 6: 1.0, 8: 2.0, 10: 2.0, 12: 2.0}
@@ -34,7 +34,7 @@ def run(folder, config, killed_at=None, bad=None, log=None, seen=None):
     """Train a net with dropout in a fresh 'process'; returns the trainer."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
-    trainer = Trainer(net, lambda b: {"loss": net(b.x).square().mean()}, optimization(config))
+    trainer = Trainer(net, lambda b: {"loss": net(b.x).square().mean()}, Optimization.of(config))
     torch.manual_seed(torch.seed() % 2**31)  # another process has other random numbers
 
     def batches(start):

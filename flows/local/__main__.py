@@ -1,7 +1,0 @@
-"""``python -m flows.local``."""
-
-import sys
-
-from flows.local.main import main
-
-sys.exit(main())
