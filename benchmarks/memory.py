@@ -57,7 +57,7 @@ def kept_bytes(forward: Callable[[], Tensor], parameters: nn.Module) -> int:
 
 def count(shape: Shape, batch: int, tokens: int) -> dict[str, int]:
     """Bytes by part for captions of ``tokens`` tokens."""
-    llm = language_model(shape)
+    llm: Any = language_model(shape)
     decoder = llm.get_decoder()
     vision_dim = shape.vision[1]
     with torch.device("meta"):

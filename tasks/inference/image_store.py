@@ -145,7 +145,7 @@ def load_folder_index(engine: GillEngine, folder: Path) -> tuple[Index, FolderIm
     """
     if not (folder / DESCRIPTION).exists():
         raise ImageStoreError(
-            f"{folder} has no finished index; make one with `python -m gill index --images FOLDER "
+            f"{folder} has no finished index; make one with `gill index --images FOLDER "
             f"--out {folder}`"
         )
     made = json.loads((folder / DESCRIPTION).read_text())

@@ -134,7 +134,7 @@ def _runner(shared: ShardedConfig) -> TaskRunner[Any]:
         from prefect_ray import RayTaskRunner
     except ImportError as error:
         raise RuntimeError(
-            "the runner is 'ray' and prefect-ray is not installed: pip install '.[ray]', or use "
+            "the runner is 'ray' and prefect-ray is not installed: pip install -e '.[ray]', or use "
             "the runner 'threads'"
         ) from error
     return RayTaskRunner(address=shared.ray_address or None)

@@ -20,7 +20,7 @@ from data.artifacts import (
     write_json,
 )
 from tasks.config.base import Config
-from tasks.paths import var_folder
+from tasks.paths import mlflow_url, var_folder
 from tasks.runner import launcher
 from tasks.runner.execution import Execution, StageResult, fingerprint
 from tasks.runner.registry import SCHEDULES, STAGES, ancestors, stage_named, stages_of
@@ -46,7 +46,7 @@ def run_stage(execution: Execution, waits: Sequence[Any]) -> Any:
 def run_link(run_id: str) -> str:
     """Where to browse an MLflow run; for a SQLite store, where its server would be."""
     uri = mlflow_runs.tracking_uri()
-    address = uri if uri.startswith("http") else "http://127.0.0.1:5000"
+    address = uri if uri.startswith("http") else mlflow_url()
     page = f"{address}/#/experiments/{mlflow_runs.experiment_id()}/runs/{run_id}"
     return f"{page}?workflowType=machine_learning"
 

@@ -1,4 +1,4 @@
-"""``python -m gill``: order of the prompt, files of the answer, errors in one line."""
+"""The command ``gill``: order of the prompt, files of the answer, errors in one line."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows.cli import main
+from flows.cli.app import main
 from gill.inference.engine import GillEngine
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ def image(tmp_path):
 def test_it_runs_as_a_module(trained_var, image, tmp_path):
     out = tmp_path / "out"
     done = subprocess.run(
-        [sys.executable, "-m", "gill", "generate", "--text", "a cat", "--image", image, "--out",
+        [sys.executable, "-m", "flows.cli", "generate", "--text", "a cat", "--image", image, "--out",
          str(out), "--image-bias", "inf", "--max-new-tokens", "2", "--num-images", "2"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip

@@ -10,8 +10,11 @@ import psutil
 import pytest
 
 from data.artifacts import write_json
-from flows.local import main, services
+from flows.local import services
+from flows.local.databases import repair
 from flows.local.services import Service, ServiceError
+from flows.local.summary import failure_of
+from tasks.paths import prefect_url
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def make_database(path, versions):
 def test_a_whole_database_is_left_alone(tmp_path, said):
     path = tmp_path / "mlflow.db"
     make_database(path, ["abc"])
-    services._repair(path, said.append)
+    repair(path, said.append)
     assert path.exists()
     assert not said
 
@@ -97,7 +100,7 @@ def test_a_broken_database_is_moved_aside(tmp_path, said, kind):
     else:
         make_database(path, [])
     before = path.read_bytes()
-    services._repair(path, said.append)
+    repair(path, said.append)
     assert not path.exists()
     (aside,) = tmp_path.glob("mlflow.db.damaged-*")
     assert aside.read_bytes() == before
@@ -107,12 +110,12 @@ def test_a_broken_database_is_moved_aside(tmp_path, said, kind):
 def test_a_run_that_left_no_summary_is_told_from_one_that_failed(tmp_path):
     summary, log = tmp_path / "last_run.json", tmp_path / "watch.log"
     log.write_text("the watcher saw a crash")
-    assert "was killed" in main._failure(summary, 1, log)
-    assert "the watcher saw a crash" in main._failure(summary, 1, log)
+    assert "was killed" in failure_of(summary, 1, log)
+    assert "the watcher saw a crash" in failure_of(summary, 1, log)
     write_json(summary, {"state": "failed", "error": "no images"})
-    assert main._failure(summary, 0, log) == "the run failed: no images"
+    assert failure_of(summary, 0, log) == "the run failed: no images"
     write_json(summary, {"state": "completed", "error": None})
-    assert main._failure(summary, 0, log) is None
+    assert failure_of(summary, 0, log) is None
 
 
 def free_port():
@@ -135,7 +138,7 @@ def prefect_service(tmp_path_factory):
         try:
             services._await(server, lambda _: None)
             services._make_pool()
-            yield f"{services.prefect_url()}/api"
+            yield f"{prefect_url()}/api"
         finally:
             services.stop_all(lambda _: None)
 

@@ -481,7 +481,7 @@ def test_a_quantised_model_gives_near_states_and_gradients(saved_llama, quantiza
 
 def test_quantised_loading_without_the_library_says_what_to_install(saved_llama, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ModuleNotFoundError, match=r"'4bit'.*gill-pipeline\[quantized\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"'4bit'.*-e '\.\[quantized\]'"):
         load_pretrained(str(saved_llama), "float32", torch.device("cpu"), "eager", "4bit")
 
 
