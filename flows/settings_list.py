@@ -50,11 +50,10 @@ def lines_of(config: PipelineConfig) -> list[SettingLine]:
 
 
 def _lines(model: BaseModel, prefix: str) -> Iterator[SettingLine]:
-    for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            yield from _lines(value, f"{prefix}{name}.")
-            continue
+    values = {name: getattr(model, name) for name in type(model).model_fields}
+    inner = {name: value for name, value in values.items() if isinstance(value, BaseModel)}
+    for name in (n for n in values if n not in inner):
+        field, value = type(model).model_fields[name], values[name]
         marks = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         yield SettingLine(
             key=f"{prefix}{name}",
@@ -65,6 +64,8 @@ def _lines(model: BaseModel, prefix: str) -> Iterator[SettingLine]:
             description=field.description or "",
             source=str(marks.get("source", "")),
         )
+    for name, section in inner.items():
+        yield from _lines(section, f"{prefix}{name}.")
 
 
 def _default(field: FieldInfo) -> Any:
