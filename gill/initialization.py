@@ -98,7 +98,7 @@ def words_of_images(
 
 @torch.no_grad()
 def start_mapper(mapper: Mapper, states: Tensor, img_embeddings: Tensor, targets: Tensor) -> None:
-    """Let a mapper start fitted to some examples in closed form, rather than random.
+    """Initialize a mapper from some examples in closed form, rather than at random.
 
     [IMG] states vary most along a few directions that all captions share, and targets are far from
     zero: each kind starts with whitened states and the mean target, GILLMapper with a regression.
@@ -122,7 +122,7 @@ def start_mapper(mapper: Mapper, states: Tensor, img_embeddings: Tensor, targets
             mapper.up.bias.copy_(targets.mean(0).flatten())
         case _:
             raise TypeError(
-                f"{type(mapper).__name__} has no data-dependent start; use mapper.start=random"
+                f"{type(mapper).__name__} has no data-dependent initialization; use mapper.initialization=random"
             )
 
 
