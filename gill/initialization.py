@@ -122,7 +122,8 @@ def start_mapper(mapper: Mapper, states: Tensor, img_embeddings: Tensor, targets
             mapper.up.bias.copy_(targets.mean(0).flatten())
         case _:
             raise TypeError(
-                f"{type(mapper).__name__} has no data-dependent initialization; use mapper.initialization=random"
+                f"{type(mapper).__name__} has no data-dependent initialization; "
+                "use mapper.initialization=random"
             )
 
 

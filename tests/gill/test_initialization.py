@@ -148,5 +148,5 @@ def test_a_start_is_fitted_to_states_plus_embeddings(kind):
 
 
 def test_a_mapper_without_a_start_is_refused():
-    with pytest.raises(TypeError, match=r"Mapper has no data-dependent start; use mapper\.start"):
+    with pytest.raises(TypeError, match=r"Mapper has no data-dependent initialization; use mapper"):
         start_mapper(Mapper(5, 7), torch.zeros(2, 3, 12), NOTHING, torch.zeros(2, 5, 7))
