@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
+from gill.backbones.sampling import Sampling
 from gill.decision import Choice
 
 
@@ -52,6 +53,9 @@ class DecodingSettings:
         return self.max_new_tokens + shown * (num_img_tokens - 1)
 
 
+_SAMPLING = Sampling()  # whose defaults a recipe's generator replaces
+
+
 @dataclass(frozen=True)
 class Settings(DecodingSettings):
     """How an answer is made; see ``DecodingSettings`` for the tokens.
@@ -68,9 +72,9 @@ class Settings(DecodingSettings):
 
     seed: int = 0
     num_images: int = 1
-    guidance_scale: float = 7.5
-    steps: int = 50
-    batch_size: int = 64
+    guidance_scale: float = _SAMPLING.guidance_scale
+    steps: int = _SAMPLING.steps
+    batch_size: int = _SAMPLING.batch_size
     choice: Choice | None = None
     truncate_left: bool = False
 

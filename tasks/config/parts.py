@@ -61,7 +61,6 @@ class GeneratorConfig(PartConfig, Sampling):
     """The image generator: ``embedded``, ``tiny``, a diffusers folder or hub name."""
 
     precision: Precision = setting("float32", "while sampling", source="exact")
-    batch_size: int = unfingerprinted(64, "images that are sampled together", unit="images", ge=1)
 
 
 class PartsConfig(Config):

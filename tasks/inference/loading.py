@@ -14,6 +14,7 @@ from PIL import Image
 from data.artifacts import MANIFEST, Artifact, DamagedArtifactError, problems_of
 from data.lookup import ShardLookup
 from data.shards import shard_names
+from gill.backbones.sampling import Sampling
 from gill.decision import DecisionModel
 from gill.inference.engine import GillEngine
 from gill.inference.index import Index
@@ -103,9 +104,7 @@ def load(
         trained = _from_artifacts(found, parts, runtime)
     model, mapper, decision = trained
     device = device_of(runtime)
-    defaults = {
-        name: getattr(parts.generator, name) for name in ("guidance_scale", "steps", "batch_size")
-    }
+    defaults = Sampling.of(parts.generator).model_dump()
     engine = GillEngine(
         model,
         load_vision(parts.vision, runtime),

