@@ -62,7 +62,7 @@ def normalise(text: str) -> URL:
         host, port = url.host, url.port
         if host and not host.strip("0123456789abcdefABCDEFxX."):
             url = url.with_host(_dotted(host))
-    except ValueError as error:
+    except Exception as error:  # yarl raises ValueError, and for some hosts IndexError
         raise FetchError("bad_url", str(error)) from error
     if url.scheme not in {"http", "https"}:
         raise FetchError("bad_url", f"the scheme is {url.scheme!r}")
@@ -111,6 +111,29 @@ def opts_out(tags: Sequence[str]) -> str | None:
             if directive.strip().lower() in OPT_OUT:
                 return directive.strip().lower()
     return None
+
+
+def robots_rules(text: str) -> RobotFileParser:
+    """The rules of a robots.txt. A line that cannot be parsed is left out (RFC 9309, 2.2)."""
+    lines = text.splitlines()
+    try:
+        return _parsed(lines)
+    except ValueError:
+        return _parsed([line for line in lines if _parses(line)])
+
+
+def _parsed(lines: Sequence[str]) -> RobotFileParser:
+    rules = RobotFileParser()
+    rules.parse(lines)
+    return rules
+
+
+def _parses(line: str) -> bool:
+    try:
+        _parsed(["User-agent: *", line])
+    except ValueError:
+        return False
+    return True
 
 
 class HttpClient:
@@ -272,9 +295,7 @@ class HttpClient:
                 for _ in range(self.limits.redirects + 1):
                     answer = await self._get(url, _ROBOTS_BYTES)
                     if isinstance(answer, bytes):
-                        rules = RobotFileParser()
-                        rules.parse(answer.decode("utf-8", "replace").splitlines())
-                        return rules
+                        return robots_rules(answer.decode("utf-8", "replace"))
                     url = answer
         except TimeoutError:
             raise FetchError("robots_unreachable", f"{origin}: timeout") from None
@@ -306,9 +327,9 @@ def _network(error: aiohttp.ClientError) -> FetchError:
 
 def _seconds(after: str) -> float:
     """Retry-After as seconds from now: a number or a date; 0 for what is neither."""
-    if after.strip().isdigit():
-        return float(after)
     try:
+        if after.strip().isdigit():
+            return float(after)
         return max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from data.download.settings import ImageRules
 
@@ -123,26 +123,33 @@ def _fast_jpeg(data: bytes, rules: ImageRules) -> tuple[Pixels, tuple[int, int]]
         )
     except ValueError:
         return None
-    orientation = _orientation(data)
-    if orientation == 1:
-        return pixels, (width, height)
+    orientation = _jpeg_orientation(data)
     pixels = _upright(pixels, orientation)
     return pixels, ((height, width) if orientation > 4 else (width, height))
 
 
-def _orientation(data: bytes) -> int:
-    """The EXIF orientation of a JPEG, 1 to 8."""
+def _jpeg_orientation(data: bytes) -> int:
     if b"Exif\x00\x00" not in data[: 128 << 10]:
         return 1
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            found = image.getexif().get(0x0112, 1)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, EOFError):
-        return 1  # EXIF that cannot be read turns nothing
+            return _orientation(image)
+    except Exception:  # noqa: BLE001 a header that turbojpeg took and Pillow does not
+        return 1
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; EXIF that cannot be read turns nothing."""
+    try:
+        found = image.getexif().get(0x0112, 1)
+    except Exception:  # noqa: BLE001 struct.error, and whatever else Pillow's TIFF reader raises
+        return 1
     return found if found in range(1, 9) else 1
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    if orientation == 1:
+        return pixels
     turned: Any = {
         2: lambda p: p[:, ::-1],
         3: lambda p: p[::-1, ::-1],
@@ -161,7 +168,8 @@ def _pillow(data: bytes, rules: ImageRules) -> tuple[Pixels, tuple[int, int]]:
         with Image.open(io.BytesIO(data), formats=ALLOWED) as opened:
             _check(*opened.size, rules)
             opened.load()
-            image = ImageOps.exif_transpose(opened)
+            orientation = _orientation(opened)
+            image: Image.Image = opened
             if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip
                 wide = np.asarray(image, np.float32)
                 image = Image.fromarray((wide / 257).clip(0, 255).round().astype(np.uint8))
@@ -169,13 +177,15 @@ def _pillow(data: bytes, rules: ImageRules) -> tuple[Pixels, tuple[int, int]]:
                 image = image.convert("RGBA")
                 ground = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(ground, image)
-            return np.asarray(image.convert("RGB")), image.size
+            pixels = _upright(np.asarray(image.convert("RGB")), orientation)
+            return pixels, (pixels.shape[1], pixels.shape[0])
     except UnidentifiedImageError as error:
         raise ImageError("corrupt", str(error)) from error
     except Image.DecompressionBombError as error:
         raise ImageError("too_many_pixels", str(error)) from error
-    except (OSError, SyntaxError, ValueError, IndexError, EOFError, KeyError, TypeError) as error:
-        # Whatever Pillow's plugins raise for broken files.
+    except ImageError:
+        raise
+    except Exception as error:  # whatever Pillow's plugins raise for broken files
         reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
         raise ImageError(reason, f"{type(error).__name__}: {error}") from error
 

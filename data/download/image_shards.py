@@ -98,7 +98,8 @@ class OpenShard:
                 "origin": row.origin,
                 "source": row.source,
                 "reason": reason,
-                "detail": detail,
+                # Headers of an answer are bytes; those that are not UTF-8 stand for no text.
+                "detail": detail.encode("utf-8", "backslashreplace").decode(),
                 "retry_at": retry_at,
             }
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import resource
 import sys
@@ -29,6 +30,8 @@ from data.download.image_codec import ImageError, process
 from data.download.image_shards import OpenShard, Row, failed_rows
 from data.download.settings import HttpLimits, ImageRules
 
+log = logging.getLogger(__name__)
+
 
 class Worker:
     """Fills shards of one store in this process."""
@@ -37,6 +40,7 @@ class Worker:
         self.store, self.web, self.rules = store, web, rules
         self._decoder = ThreadPoolExecutor(1, "decode")
         self._writer = ThreadPoolExecutor(1, "write")
+        self._logged: set[str] = set()
 
     async def shard(self, job: dict[str, Any]) -> dict[str, Any]:
         """Fetch the rows of a job and write its shard.
@@ -92,6 +96,20 @@ class Worker:
         except (FetchError, ImageError) as error:
             for row in rows:
                 shard.fail(row, error.reason, error.detail, getattr(error, "retry_at", 0.0))
+        except StoreError:
+            raise  # not this address's fault
+        except Exception as error:  # noqa: BLE001 one address must not end the others
+            reason = self._unexpected(rows[0].origin, error)
+            for row in rows:
+                shard.fail(row, reason, str(error)[:300])
+
+    def _unexpected(self, origin: str, error: Exception) -> str:
+        """The reason to count an address by, of which the first of each kind is logged."""
+        reason = f"unexpected:{type(error).__name__}"
+        if reason not in self._logged:
+            self._logged.add(reason)
+            log.warning("%s at %s; later ones are only counted", reason, origin, exc_info=error)
+        return reason
 
 
 def _spelling(text: str) -> str:

@@ -1,5 +1,6 @@
 """The downloader as a whole: every row accounted for, also when processes die."""
 
+import asyncio
 import json
 import os
 import resource
@@ -17,8 +18,10 @@ import pytest
 from hostile import encoded, limits, listed, random_image, response, settings
 from PIL import Image
 
-from data.download.atomic_store import StoreError
+from data.download import worker as worker_module
+from data.download.atomic_store import Store, StoreError
 from data.download.downloader import IdentityError, WorkerError, fill, prepare
+from data.download.http_client import HttpClient
 from data.download.settings import ImageRules
 from data.sources.captioned_urls import CaptionedUrls
 
@@ -95,6 +98,76 @@ def test_rows_that_cannot_be_read_are_counted_with_their_line(server, tmp_path):
     assert set(found) == {"no_tab", "not_utf8", "line_too_long"}
     assert found["not_utf8"]["detail"].endswith("list.tsv line 2")
     assert [r["caption"] for r in table(tmp_path / "out", "images")] == ["fine"]
+
+
+def headed(status, *lines, body=b""):
+    """An answer with header lines as bytes."""
+    lines = (b"HTTP/1.1 %d X" % status, b"Content-Length: %d" % len(body), *lines)
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def test_one_hosts_malformed_answers_cost_no_other_row(server, tmp_path):
+    robots = (
+        b"User-agent: *\nDisallow: http://[your-domain]/\nCrawl-delay: \xc2\xb2\nDisallow: /no\n"
+    )
+    server.url("robots.txt", headed(200, body=robots))
+    pages = {
+        "fine": headed(200, body=encoded()),
+        "no": headed(200, body=encoded(random_image(seed=1))),
+        "target": headed(302, b"Location: http://[\xe9/a"),
+        "coding": headed(200, b"Content-Encoding: \xe9", body=encoded()),
+        "later": headed(429, b"Retry-After: Fri, 01 Jan 2100 00:00:00 -9999999999999"),
+        "after": headed(503, b"Retry-After: \xc2\xb2"),
+    }
+    # A host each: one that says Retry-After is left alone for a while.
+    rows = [(k, server.url(k, p, f"127.0.0.{i}")) for i, (k, p) in enumerate(pages.items(), 1)]
+    source = listed(tmp_path, rows)
+    (made,) = run(source, settings(tmp_path / "out", web=limits(robots=True)))
+    assert made["rows"] == 6
+    assert [r["caption"] for r in table(tmp_path / "out", "images")] == ["fine"]
+    lost = {r["caption"]: r["reason"] for r in table(tmp_path / "out", "failures")}
+    assert lost == {"no": "opt_out", "target": "bad_url", "coding": "content_encoding",
+                    "later": "http_429", "after": "http_503"}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["decoder", "network"])
+def test_an_unexpected_exception_is_counted_for_its_address(
+    server, tmp_path, monkeypatch, caplog, where
+):
+    def odd_process(body, rules):
+        if body == b"odd":
+            raise ZeroDivisionError("in the decoder")
+        return process(body, rules)
+
+    async def odd_follow(self, url):
+        if url.path.startswith("/odd"):
+            raise ZeroDivisionError("in the network")
+        return await follow(self, url)
+
+    process, follow = worker_module.process, HttpClient._follow
+    if where == "decoder":
+        monkeypatch.setattr(worker_module, "process", odd_process)
+    else:
+        monkeypatch.setattr(HttpClient, "_follow", odd_follow)
+    urls = [server.url(f"{i}", response(encoded(random_image(seed=i)))) for i in range(4)]
+    urls += [server.url(f"odd{i}", response(b"odd")) for i in range(2)]
+    job = {"name": "train-00000", "passes": 0}
+    job["rows"] = [
+        [f"k{i}", "caption", url, "source", ""] for i, url in enumerate([*urls, urls[4]])
+    ]
+
+    async def filled():
+        async with HttpClient(limits(), 4) as web:
+            store = Store(str(tmp_path / "out"))
+            return await worker_module.Worker(store, web, ImageRules("crop", 48)).shard(job)
+
+    stats = asyncio.run(filled())
+    assert (stats["good"], stats["failures"]) == (4, {"unexpected:ZeroDivisionError": 3})
+    details = {r["detail"] for r in table(tmp_path / "out", "failures")}
+    assert details == {f"in the {where}"}
+    (logged,) = caplog.records  # a sample, not each of them
+    assert "unexpected:ZeroDivisionError at http://127.0.0.1" in logged.getMessage()
+    assert logged.exc_info[0] is ZeroDivisionError
 
 
 def test_an_address_is_fetched_once_for_all_its_rows(server, tmp_path):

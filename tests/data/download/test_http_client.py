@@ -11,6 +11,7 @@ from data.download.http_client import (
     TRANSIENT,
     FetchError,
     HttpClient,
+    _seconds,
     is_public,
     normalise,
     opts_out,
@@ -101,6 +102,13 @@ def test_retry_after_is_kept_and_the_host_left_alone(server, status):
     assert 25 < refused.retry_at - time.time() <= 30
     assert paused.retry_at == refused.retry_at
     assert server.asked == ["/a", "/b"]
+
+
+@pytest.mark.parametrize(
+    "after", ["\u00b2", "Fri, 01 Jan 2100 00:00:00 -9999999999999", "9" * 5000, "\udce9", ""]
+)
+def test_a_retry_after_without_sense_is_a_number_of_seconds(after):
+    assert _seconds(after) >= 0
 
 
 def test_a_long_or_odd_retry_after_is_bounded(server):
@@ -251,6 +259,27 @@ def test_robots_txt_is_honoured_and_read_once(server):
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "Disallow: http://[your-domain]/private/",
+        "Disallow: //\u2100/",
+        "Allow: http://[::1/",
+        "Crawl-delay: \u00b2",
+        "Crawl-delay: " + "9" * 5000,
+        "Request-rate: \u00b2/\u00b2",
+        "no colon",
+        "\x00",
+    ],
+)
+def test_a_line_of_robots_txt_that_cannot_be_parsed_is_left_out(server, line):
+    rules = f"User-agent: *\nDisallow: /before/\n{line}\nDisallow: /after/\n"
+    server.url("robots.txt", response(rules.encode()))
+    urls = [server.url(path, response(b"x")) for path in ("before/a", "after/a", "free")]
+    before, after, free = get(*urls, robots=True)
+    assert (before.reason, after.reason, free) == ("opt_out", "opt_out", b"x")
+
+
+@pytest.mark.parametrize(
     ("page", "outcome"),
     [(response(b"", 404), b"x"), (response(b"", 403), b"x"), (response(b"<html>"), b"x"),
      (response(b"", 500), "robots_unreachable"), (garbage, b"x")],
@@ -290,3 +319,9 @@ def test_the_agent_says_who_it_is_and_sends_no_cookies(server):
     assert agent.startswith("gill-pipeline/")
     assert "test@example.org" in agent
     assert all("cookie" not in h for h in server.headers)
+
+
+def test_a_host_that_the_parser_itself_fails_on_is_a_bad_address():
+    with pytest.raises(FetchError) as found:
+        normalise("http://\u202e\ufb00HTTP:\u0663[]@")
+    assert found.value.reason == "bad_url"

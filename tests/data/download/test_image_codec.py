@@ -112,6 +112,42 @@ def test_exif_turns_the_image_upright(orientation, form):
     assert np.abs(pixels(made.data) - plain(turned, 48)).mean() < 4
 
 
+def odd_exif(orientation):
+    """EXIF whose ImageWidth is text, which Pillow cannot write again, beside an orientation."""
+    width = struct.pack("<HHI4s", 0x0100, 2, 2, b"x\0\0\0")
+    turn = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + width + turn + bytes(4)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "CMYK", "PNG", "WEBP"])
+def test_an_odd_exif_tag_costs_no_picture_and_no_turn(form):
+    image = random_image(mode="CMYK" if form == "CMYK" else "RGB")
+    exif = odd_exif(6)[6:] if form == "PNG" else odd_exif(6)
+    data = encoded(image, "JPEG" if form == "CMYK" else form, exif=exif)
+    made = process(data, ImageRules("bound", 96))
+    assert (made.original_width, made.original_height) == (made.width, made.height) == (64, 96)
+    turned = image.convert("RGB").transpose(Image.Transpose.ROTATE_270)
+    assert np.abs(pixels(made.data) - np.asarray(turned, np.int32)).mean() < 12
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    "exif", [b"II*\0\xff\xff\xff\xff", b"II+\0\x08\0\0\0", b"II*\0\x08\0\0\0\xff\xff\1", b"no EXIF"]
+)
+def test_exif_that_cannot_be_read_turns_nothing(form, exif):
+    data = encoded(form=form, exif=b"Exif\0\0" + exif if form != "PNG" else exif)
+    made = process(data, ImageRules("bound", 96))
+    assert (made.width, made.height) == (96, 64)
+
+
+def test_whatever_a_decoder_raises_is_a_corrupt_picture(monkeypatch):
+    def broken(*_, **__):
+        raise struct.error("unpack requires a buffer of 4 bytes")
+
+    monkeypatch.setattr(Image, "open", broken)
+    assert reason(encoded(form="PNG")) == "corrupt"
+
+
 @pytest.mark.parametrize(
     ("data", "kind"),
     [(b"<!DOCTYPE html><p>gone", "html"), (b" \n<HTML>", "html"), (b"", "empty"),
