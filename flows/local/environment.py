@@ -14,8 +14,11 @@ def environment() -> dict[str, str]:
         "PREFECT_API_URL": f"{prefect_url()}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # A page of another site gets no allowance to read, and no request without a token is taken.
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": prefect_url(),
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
+            f"http://{host}:{prefect_port()}" for host in (HOST, "localhost")
+        ),
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_CLI_PROMPT": "false",
         "MLFLOW_TRACKING_URI": mlflow_url(),

@@ -133,6 +133,7 @@ def start_all(say: Callable[[str], None]) -> None:
     started = [s for s in services()[:2] if _start(s, say)]
     for service in started:
         _await(service, say)
+    _require_csrf_protection()
     _make_pool()
     worker = services()[2]
     if process_of(worker.name) is None:
@@ -198,6 +199,25 @@ def log_tail(service: Service, lines: int = 15) -> str:
     path = var_folder() / "logs" / f"{service.name.replace(' ', '-')}.log"
     text = path.read_text(errors="replace") if path.exists() else "(no log)"
     return "\n".join(text.splitlines()[-lines:]) + f"\n(whole log: {path})"
+
+
+def _require_csrf_protection() -> None:
+    """A server that was found running may be of an earlier version, or of something else."""
+    try:
+        # A token is a write: on a busy machine it takes far longer than a sign of health.
+        address = f"{prefect_url()}/api/csrf-token?client=gill"
+        with urllib.request.urlopen(address, timeout=START_TIMEOUT):  # noqa: S310 (loopback http)
+            return
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:
+            raise ServiceError(f"the Prefect server fails: {error}") from error
+        raise ServiceError(
+            f"the Prefect server at {prefect_url()} takes changes from any page that is open in a "
+            "browser: it was started by an earlier version or by something else. Stop it "
+            "(`make stop`) and start again; finished work is kept"
+        ) from error
+    except OSError as error:
+        raise ServiceError(f"the Prefect server does not answer: {error}") from error
 
 
 def _make_pool() -> None:
