@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tasks.paths import mlflow_url, prefect_url, var_folder
+from tasks.paths import HOST, mlflow_url, prefect_port, prefect_url, var_folder
 
 
 def environment() -> dict[str, str]:

@@ -159,7 +159,8 @@ def test_an_unexpected_exception_is_counted_for_its_address(
     async def filled():
         async with HttpClient(limits(), 4) as web:
             store = Store(str(tmp_path / "out"))
-            return await worker_module.Worker(store, web, ImageRules(resize="crop", size=48)).shard(job)
+            rules = ImageRules(resize="crop", size=48)
+            return await worker_module.Worker(store, web, rules).shard(job)
 
     stats = asyncio.run(filled())
     assert (stats["good"], stats["failures"]) == (4, {"unexpected:ZeroDivisionError": 3})
