@@ -190,11 +190,16 @@ class GillEngine:
         texts = self.model.language.tokenizer.batch_decode([answer.tokens for answer in answers])
         return [text.strip() for text in texts]
 
-    def decide(self, states: Tensor) -> Tensor | None:
-        """Probabilities ``(n, 2)`` in the order of ``CHOICES``; None without a decision model."""
-        if self.decision is None:
+    def decide(self, states: Tensor, model: DecisionModel | None = None) -> Tensor | None:
+        """Probabilities ``(n, 2)`` in the order of ``CHOICES``; None without a decision model.
+
+        Args:
+            states: ``(n, r, llm_dim)``. model: another one than the engine's.
+        """
+        model = model or self.decision
+        if model is None:
             return None
-        return self.decision.probabilities(states.to(self.decision.linear.weight.device))
+        return model.probabilities(states.to(model.linear.weight.device))
 
     @torch.no_grad()
     def retrieve(

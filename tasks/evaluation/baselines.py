@@ -1,43 +1,48 @@
-"""Models under test on contexts, behind one small interface."""
+"""GILL and the models that it is compared with on contexts, behind one small interface."""
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 from data.benchmarks.contexts import Case, Piece
 from gill.backbones.image_generator import TextToImage
-from tasks.evaluation.answers import Answers, as_image, stored_images
-from tasks.parts.devices import device_of
+from gill.inference.engine import GillEngine
+from gill.inference.results import as_pil
+from gill.inference.settings import Settings
+from tasks.evaluation.prompt_scores import best_matches
+from tasks.evaluation.stored import StoredImages
+from tasks.tracking.stage_log import StageLog
 
 Sample = Callable[[Sequence[int]], list[Image.Image]]
 
 
-class EvaluatedModel(Protocol):
-    """A model that answers contexts with images."""
+class EvaluatedModel(ABC):
+    """A model that answers contexts with images.
 
-    @property
-    def name(self) -> str:
-        """What metrics call it."""
+    Attributes:
+        name: what metrics call it.
+        seeded: whether another seed gives other images.
+        blind: whether every context gives the same images, so that one is enough.
+    """
 
-    @property
-    def seeded(self) -> bool:
-        """Whether another seed gives other images."""
+    name: str
+    seeded: bool
+    blind: bool
 
-    @property
-    def blind(self) -> bool:
-        """Whether every context gives the same images, so that one is enough."""
-
+    @abstractmethod
     def reads(self, pieces: Sequence[Piece]) -> bool:
         """Whether it can take everything in such a context."""
 
+    @abstractmethod
     def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Sample:
-        """Read one context of each case; the result draws an image for each with given seeds.
+        """Read one context of each case; the result samples an image for each with given seeds.
 
         Args:
             states: GILL's [IMG] states ``(cases, r, llm_dim)`` after these contexts.
@@ -55,119 +60,128 @@ def only_text(pieces: Sequence[Piece]) -> bool:
 
 
 @dataclass(frozen=True)
-class Gill:
+class TrainedGill(EvaluatedModel):
     """[IMG] states through the mapper to the generator."""
 
-    answers: Answers
+    engine: GillEngine
     name: str = "gill"
     seeded: bool = True
     blind: bool = False
 
+    @override
     def reads(self, pieces: Sequence[Piece]) -> bool:
-        """See ``EvaluatedModel``."""
         return True
 
+    @override
     def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Sample:
-        """See ``EvaluatedModel``."""
-        conditioning = self.answers.conditioning(self.answers.mapper(), states)
-        return lambda seeds: [as_image(p) for p in self.answers.sample(conditioning, seeds)]
+        conditioning = self.engine.conditioning(states)
+        return lambda seeds: [as_pil(p) for p in self.engine.sample(conditioning, seeds)]
 
 
 @dataclass(frozen=True)
-class GeneratorAlone:
+class GeneratorAlone(EvaluatedModel):
     """The frozen generator with its own text encoder, which cuts what is too long for it."""
 
-    answers: Answers
+    engine: GillEngine
+    log: StageLog
     name: str = "generator"
     seeded: bool = True
     blind: bool = False
 
+    @override
     def reads(self, pieces: Sequence[Piece]) -> bool:
-        """See ``EvaluatedModel``."""
         return only_text(pieces)
 
+    @override
     def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Sample:
-        """See ``EvaluatedModel``."""
         texts = [text_of(case.contexts[context]) for case in cases]
-        generator = self.answers.generator
+        generator = self.engine.generator
         cut = sum(count > generator.num_tokens for count in generator.count_tokens(texts))
-        note = f"{cut} of {len(texts)} texts ({context}) are longer than its encoder reads"
-        self.answers.context.log.note(note)
+        self.log.note(
+            f"{cut} of {len(texts)} texts ({context}) are longer than the generator's encoder reads"
+        )
         target = generator.encode_text(texts)
-        return lambda seeds: [as_image(p) for p in self.answers.sample(target, seeds)]
+        return lambda seeds: [as_pil(p) for p in self.engine.sample(target, seeds)]
 
 
 @dataclass(frozen=True)
-class Pipeline:
+class OtherPipeline(EvaluatedModel):
     """Another diffusers text-to-image pipeline, with the recipe's steps and guidance."""
 
-    answers: Answers
     pipeline: TextToImage
+    settings: Settings
     name: str
     seeded: bool = True
     blind: bool = False
 
+    @override
     def reads(self, pieces: Sequence[Piece]) -> bool:
-        """See ``EvaluatedModel``."""
         return only_text(pieces)
 
+    @override
     def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Sample:
-        """See ``EvaluatedModel``."""
-        texts, settings = [text_of(c.contexts[context]) for c in cases], self.answers.settings
+        texts = [text_of(case.contexts[context]) for case in cases]
         return lambda seeds: self.pipeline.generate(
-            texts, seeds, settings.guidance_scale, settings.steps
+            texts, seeds, self.settings.guidance_scale, self.settings.steps
         )
 
 
 @dataclass(frozen=True)
-class RetrievalAlone:
+class RetrievalAlone(EvaluatedModel):
     """The best image of the index."""
 
-    answers: Answers
+    engine: GillEngine
+    stored: StoredImages
     name: str = "retrieval"
     seeded: bool = False
     blind: bool = False
 
+    @override
     def reads(self, pieces: Sequence[Piece]) -> bool:
-        """See ``EvaluatedModel``."""
         return True
 
+    @override
     def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Sample:
-        """See ``EvaluatedModel``."""
-        keys, _ = self.answers.retrieve(states, [case.key for case in cases])
-        stored = stored_images(self.answers.context.inputs["download"], keys)
-        return lambda seeds: [stored[key] for key in keys]
+        matches = best_matches(self.engine, states, [case.key for case in cases])
+        images = self.stored.opened([match.key for match in matches])
+        return lambda seeds: images
 
 
 @dataclass(frozen=True)
-class GroundTruth:
+class GroundTruth(EvaluatedModel):
     """The true image: what every measure says at its best."""
 
     name: str = "truth"
     seeded: bool = False
     blind: bool = True
 
+    @override
     def reads(self, pieces: Sequence[Piece]) -> bool:
-        """See ``EvaluatedModel``."""
         return True
 
+    @override
     def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Sample:
-        """See ``EvaluatedModel``."""
         return lambda seeds: [case.target.open() for case in cases]
 
 
 def evaluated_models(
-    answers: Answers, models: Sequence[str], pipelines: Sequence[str]
+    engine: GillEngine,
+    stored: StoredImages,
+    models: Sequence[str],
+    pipelines: Sequence[str],
+    log: StageLog,
 ) -> list[EvaluatedModel]:
     """The models that a recipe names."""
     known: dict[str, EvaluatedModel] = {
-        "gill": Gill(answers),
-        "generator": GeneratorAlone(answers),
-        "retrieval": RetrievalAlone(answers),
+        "gill": TrainedGill(engine),
+        "generator": GeneratorAlone(engine, log),
+        "retrieval": RetrievalAlone(engine, stored),
         "truth": GroundTruth(),
     }
-    device = device_of(answers.context.runtime)
-    others = [Pipeline(answers, TextToImage(n, device), slug(n.rstrip("/"))) for n in pipelines]
+    others = [
+        OtherPipeline(TextToImage(name, engine.device), engine.settings, slug(name.rstrip("/")))
+        for name in pipelines
+    ]
     return [*(known[name] for name in models), *others]
 
 

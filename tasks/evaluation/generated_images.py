@@ -1,33 +1,41 @@
-"""Images of held-out captions under several conditionings: drawn, judged and kept in parts."""
+"""Images of held-out captions under several conditionings: sampled, scored and kept in chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
+from statistics import fmean, stdev
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from data.shards import Columns, lists, matrix
+from data.shards import lists, matrix
 from gill.evaluation.images import frechet_distance, paired_similarity
+from gill.inference.engine import GillEngine
+from gill.inference.results import as_pil
 from gill.mapper import Mapper
 from tasks.config.evaluation import EvaluateConfig
-from tasks.evaluation.answers import SHOWN, Answers, as_image, stored_images, webp
+from tasks.evaluation.held_out import HeldOut
 from tasks.evaluation.metric_networks import MetricNetworks, as_pixels
-from tasks.runner.context import StageContext
-from tasks.runner.shard_map import PART, Parts
+from tasks.evaluation.prompt_scores import seeds_of
+from tasks.evaluation.stored import StoredImages
+from tasks.evaluation.thumbnails import thumbnail
+from tasks.runner.shard_map import CHUNK, ChunkedWork
+from tasks.tracking.stage_log import StageLog
 
 IMAGES = "images"
 TO_TRUE = "image_image_similarity"
 TO_TEXT = "image_text_similarity"
+GILL = "gill"
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a set of images is drawn from.
+    """What a set of images is sampled from.
 
     Attributes:
         of: the conditioning ``(rows, num_targets, target_dim)`` of some prompts.
@@ -55,125 +63,107 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Held-out captions with all that their images are drawn from and judged by.
+class GenerationSuite:
+    """Samples and scores the images of held-out captions.
 
     Attributes:
-        states: ``(n, r, llm_dim)``. target: ``(n, num_targets, target_dim)``.
-        feature: the scorer's features of the true images ``(n, vision_dim)``.
+        baselines: mappers that are compared with the engine's, by name.
     """
 
-    context: StageContext
-    answers: Answers
+    engine: GillEngine
+    baselines: Mapping[str, Mapper]
+    held_out: HeldOut
+    stored: StoredImages
     metric_networks: MetricNetworks
-    keys: list[str]
-    captions: list[str]
-    states: Tensor
-    target: Tensor
-    feature: Tensor
-
-    @classmethod
-    def load(cls, context: StageContext, answers: Answers, rows: Columns) -> HeldOut:
-        """Take as many rows of the test split as the recipe has images."""
-        config: EvaluateConfig = context.config
-        few = {name: values[: config.images] for name, values in rows.items()}
-        target = torch.from_numpy(np.asarray(few["target"], np.float32))
-        return cls(
-            context=context,
-            answers=answers,
-            metric_networks=MetricNetworks.load(
-                config.metric_networks, answers.vision, context.runtime
-            ),
-            keys=[str(k) for k in few["key"]],
-            captions=[str(c) for c in few["caption"]],
-            states=answers.states(few),
-            target=target.view(len(target), answers.generator.num_tokens, -1),
-            feature=torch.from_numpy(np.asarray(few["feature"], np.float32)),
-        )
 
     def conditions(self) -> dict[str, Condition]:
         """GILL, each baseline mapper, the ceiling (own text encoder) and the floor (no text)."""
-        made = self.context.inputs["mapper"].manifest().config
-        found: dict[str, Condition] = {}
-        for kind in dict.fromkeys((made["kind"], *made["baselines"])):
-            name = "gill" if kind == made["kind"] else f"{kind}_mapper"
-            found[name] = Condition(partial(self._mapped, self.answers.mapper(kind)))
-        found["own_text_encoder"] = Condition(lambda rows: self.target[rows])
-        empty = self.answers.generator.encode_text([""]).float().cpu()
-        found["unconditional"] = Condition(
-            lambda rows: empty.expand(rows.stop - rows.start, -1, -1), guidance_scale=1.0
-        )
-        return found
+        states, targets = self.held_out.captions.states, self.held_out.targets
+        empty = self.engine.generator.encode_text([""]).float().cpu()
 
-    def _mapped(self, mapper: Mapper, rows: slice) -> Tensor:
-        return self.answers.conditioning(mapper, self.states[rows])
+        def mapped(mapper: Mapper | None, rows: slice) -> Tensor:
+            return self.engine.conditioning(states[rows], mapper)
 
-    def sample(self) -> list[dict[str, ImageSet]]:
-        """The sets by name, for each seed; what an earlier process drew is read.
+        return {
+            GILL: Condition(partial(mapped, None)),
+            **{name: Condition(partial(mapped, mapper)) for name, mapper in self.baselines.items()},
+            "own_text_encoder": Condition(lambda rows: targets[rows]),
+            "unconditional": Condition(
+                lambda rows: empty.expand(rows.stop - rows.start, -1, -1), guidance_scale=1.0
+            ),
+        }
+
+    def sample(self, config: EvaluateConfig, out: Path, log: StageLog) -> list[dict[str, ImageSet]]:
+        """The sets by name, for each seed; what an earlier process sampled is read from ``out``.
 
         Every set uses the same seeds, so that differences between sets are paired.
         """
-        config: EvaluateConfig = self.context.config
-        conditions, count = self.conditions(), len(self.keys)
+        conditions, count = self.conditions(), len(self.held_out)
         total = count * len(conditions) * config.image_seeds
-        parts = Parts(self.context, IMAGES, "images", total)
+        work = ChunkedWork(log, out / IMAGES, "images", total)
+        seeds = range(config.seed, config.seed + config.image_seeds)
         return [
             {
                 name: _read(
-                    parts(f"{name}-{seed:05d}", count, partial(self._part, condition, seed))
+                    work(
+                        f"{name}-{seed:05d}",
+                        count,
+                        partial(self._chunk, condition, seed, seed == config.seed),
+                    )
                 )
                 for name, condition in conditions.items()
             }
-            for seed in range(config.seed, config.seed + config.image_seeds)
+            for seed in seeds
         ]
 
-    def _part(self, condition: Condition, seed: int, rows: slice) -> pa.Table:
-        answers, keys = self.answers, self.keys[rows]
-        seeds = [seed * 100_003 + i for i in range(rows.start, rows.stop)]
-        images = answers.sample(condition.of(rows), seeds, condition.guidance_scale)
-        pooled, seen = answers.encode_images(images)
-        true = answers.vision.project(self.feature[rows]).cpu()
-        text = answers.vision.text(self.captions[rows]).cpu()
+    def _chunk(self, condition: Condition, seed: int, keep: bool, rows: slice) -> pa.Table:
+        engine, captions = self.engine, self.held_out.captions.rows(rows)
+        changes = (
+            {} if condition.guidance_scale is None else {"guidance_scale": condition.guidance_scale}
+        )
+        seeds = seeds_of(seed, range(rows.start, rows.stop))
+        images = engine.sample(condition.of(rows), seeds, **changes)
+        pooled, vectors = engine.encode_images(images)
+        true = engine.vision.project(self.held_out.features[rows]).cpu()
+        text = engine.vision.text(captions.captions).cpu()
         values = {
-            TO_TRUE: paired_similarity(seen, true),
-            TO_TEXT: paired_similarity(seen, text),
+            TO_TRUE: paired_similarity(vectors, true),
+            TO_TEXT: paired_similarity(vectors, text),
         }
         if self.metric_networks.pairwise:
             values |= self.metric_networks.pairs(images, self._true_pixels(rows))
-        small = seed == self.context.config.seed
+        shown = [thumbnail(as_pil(image)) if keep else None for image in images]
         columns = {
-            "key": keys,
-            "caption": self.captions[rows],
+            "key": captions.keys,
+            "caption": captions.captions,
             **{name: value.numpy() for name, value in values.items()},
             "pooled": lists(pooled.numpy(), np.float32),
-            "image": pa.array(
-                [webp(as_image(p), SHOWN) if small else None for p in images], pa.binary()
-            ),
+            "image": pa.array(shown, pa.binary()),
         }
         if self.metric_networks.inception is not None:
             columns["inception"] = lists(self.metric_networks.inception(images).numpy(), np.float32)
         return pa.table(columns)
 
     def _true_pixels(self, rows: slice) -> Tensor:
-        keys = self.keys[rows]
-        stored = stored_images(self.context.inputs["download"], keys, "test")
-        return as_pixels([stored[k] for k in keys], self.answers.generator.image_size)
+        images = self.stored.opened(self.held_out.captions.keys[rows])
+        return as_pixels(images, self.engine.generator.image_size)
 
     def scores(self, sets: Mapping[str, ImageSet]) -> dict[str, float]:
         """Measures of each set with standard errors, and GILL's similarity less the others'."""
+        scorer, features = self.engine.vision, self.held_out.features
         scores: dict[str, float] = {}
-        for name, found in sets.items():
-            for measure, values in found.values.items():
+        for name, made in sets.items():
+            for measure, values in made.values.items():
                 scores |= _mean(f"{name}_{measure}", values)
-            distance = frechet_distance(found.pooled, self.feature)
-            scores[f"{name}_frechet_{self.answers.vision.feature_name}_distance"] = distance
-            if found.inception is not None:
-                scores[f"{name}_fid"] = frechet_distance(found.inception, self._true_inception)
-            if name != "gill":
-                difference = sets["gill"].values[TO_TRUE] - found.values[TO_TRUE]
+            distance = frechet_distance(made.pooled, features)
+            scores[f"{name}_frechet_{scorer.feature_name}_distance"] = distance
+            if made.inception is not None:
+                scores[f"{name}_fid"] = frechet_distance(made.inception, self._true_inception)
+            if name != GILL:
+                difference = sets[GILL].values[TO_TRUE] - made.values[TO_TRUE]
                 scores |= _mean(f"gill_minus_{name}_image_image", difference)
-        scorer = self.answers.vision
-        true, text = scorer.project(self.feature).cpu(), scorer.text(self.captions).cpu()
+        true = scorer.project(features).cpu()
+        text = scorer.text(self.held_out.captions.captions).cpu()
         return scores | _mean("true_image_text_similarity", paired_similarity(true, text))
 
     @cached_property
@@ -181,8 +171,17 @@ class HeldOut:
         network = self.metric_networks.inception
         if network is None:
             raise ValueError("there is no network to make FID's features")
-        starts = range(0, len(self.keys), PART)
-        return torch.cat([network(self._true_pixels(slice(s, s + PART))) for s in starts])
+        starts = range(0, len(self.held_out), CHUNK)
+        return torch.cat([network(self._true_pixels(slice(s, s + CHUNK))) for s in starts])
+
+
+def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means of the same metrics over seeds; with several also deviations, as ``<name>_sd``."""
+    found = {name: fmean(s[name] for s in scores) for name in scores[0]}
+    if len(scores) > 1:
+        names = [n for n in scores[0] if not n.endswith("_se")]
+        found |= {f"{name}_sd": stdev(s[name] for s in scores) for name in names}
+    return found
 
 
 def _read(table: pa.Table) -> ImageSet:

@@ -19,8 +19,8 @@ from gill.evaluation.published import (
     STORY_CONTEXTS,
     VIST,
 )
-from tasks.evaluation.answers import opened, webp
-from tasks.evaluation.context_suites import SIMILARITY, Difference, Row, differences
+from tasks.evaluation.context_scores import SIMILARITY, ContextScores, Difference, differences
+from tasks.evaluation.thumbnails import opened, thumbnail
 from tasks.runner.context import StageContext
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ class Report:
 
     def __init__(self, context: StageContext) -> None:
         self.context = context
-        self._rows: list[Row] = []
+        self._rows: list[ContextScores] = []
         self._galleries: list[Block] = []
 
-    def contexts(self, rows: Sequence[Row]) -> None:
+    def contexts(self, rows: Sequence[ContextScores]) -> None:
         """Take the suites of stories and dialogues, with their images."""
         self._rows += rows
         for suite, group in groupby(rows, lambda row: row.suite):
@@ -162,7 +162,7 @@ def _with_error(metrics: Mapping[str, float], name: str) -> str | None:
     return f"{metrics[name]:.3f}" + (f" ({error:.3f})" if error is not None else "")
 
 
-def _stories(rows: Sequence[Row]) -> list[Block]:
+def _stories(rows: Sequence[ContextScores]) -> list[Block]:
     blocks: list[Block] = ["## VIST: the last image of a story, published"]
     head = ("model", *(f"{m}, {c}" for m in ("CLIP similarity", "LPIPS") for c in STORY_CONTEXTS))
     blocks.append(
@@ -178,7 +178,7 @@ def _stories(rows: Sequence[Row]) -> list[Block]:
             f"## {_TITLES[suite]}, here",
             f"{cases} cases, {seeds} seeds; brackets hold the deviation over seeds of the mean.",
         ]
-        by_model: defaultdict[str, dict[str, Row]] = defaultdict(dict)
+        by_model: defaultdict[str, dict[str, ContextScores]] = defaultdict(dict)
         for row in members:
             by_model[row.model][row.context] = row
         for measure in members[0].values:
@@ -198,7 +198,7 @@ _TITLES = {
 }
 
 
-def plot(rows: Sequence[Row]) -> Figure:
+def plot(rows: Sequence[ContextScores]) -> Figure:
     """A panel for each measure: means over the contexts; bars are deviations over seeds."""
     from matplotlib.figure import Figure
 
@@ -222,13 +222,13 @@ def plot(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _cell(row: Row | None, measure: str) -> str | None:
+def _cell(row: ContextScores | None, measure: str) -> str | None:
     if row is None:
         return None
     return f"{row.mean(measure):.3f} ({row.deviation(measure):.4f})"
 
 
-def _found(rows: Sequence[Row]) -> list[Block]:
+def _found(rows: Sequence[ContextScores]) -> list[Block]:
     if not rows:
         return []
     lines = [
@@ -250,7 +250,7 @@ def _verdict(found: Difference) -> str:
     return "better" if better else "worse"
 
 
-def _context_gallery(suite: str, rows: Sequence[Row]) -> list[Block]:
+def _context_gallery(suite: str, rows: Sequence[ContextScores]) -> list[Block]:
     """The first cases, and those where GILL with the longest context fits least."""
     longest = [row for row in rows if row.model == "gill"][-1:]
     order = list(range(len(rows[0].keys)))
@@ -266,7 +266,7 @@ def _context_gallery(suite: str, rows: Sequence[Row]) -> list[Block]:
     return blocks
 
 
-def _images(rows: Sequence[Row], cases: Sequence[int]) -> Table:
+def _images(rows: Sequence[ContextScores], cases: Sequence[int]) -> Table:
     shown = sorted(rows, key=lambda row: row.model != "truth")  # the truth first
     texts = [max((row.texts[i] for row in rows), key=len) for i in cases]
     head = (
@@ -340,7 +340,7 @@ def as_html(title: str, blocks: Sequence[Block]) -> str:
 def _html(cell: Cell) -> str:
     if isinstance(cell, Image.Image | bytes):
         image = opened(cell) if isinstance(cell, bytes) else cell
-        code = base64.b64encode(webp(image, _EDGE)).decode()
+        code = base64.b64encode(thumbnail(image, _EDGE)).decode()
         return f"<td><img alt='' src='data:image/webp;base64,{code}'></td>"
     number = " class='number'" if isinstance(cell, float) else ""
     return f"<td{number}>{html.escape(_text(cell))}</td>"

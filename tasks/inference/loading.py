@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from data.artifacts import MANIFEST, Artifact, DamagedArtifactError, problems_of
+from data.artifacts import (
+    MANIFEST,
+    Artifact,
+    DamagedArtifactError,
+    TrainedDecision,
+    problems_of,
+)
 from data.lookup import ShardLookup
 from data.shards import shard_names
-from gill.backbones.sampling import Sampling
 from gill.decision import DecisionModel
 from gill.inference.engine import GillEngine
 from gill.inference.index import Index
 from gill.inference.results import GeneratedImage, RetrievedImage, as_pil
-from gill.inference.settings import Settings
 from gill.mapper import Mapper
 from gill.model import Adapters, GillModel
 from gill.released_checkpoint import ARGS, ReleasedCheckpoint, read_released
@@ -32,11 +36,13 @@ from tasks.config.parts import (
 )
 from tasks.inference.image_store import ImageStore, ShardImageStore, load_folder_index
 from tasks.parts.devices import device_of
-from tasks.parts.loading import load_generator, load_language, load_vision
+from tasks.parts.engine import engine_of
+from tasks.parts.loading import load_language
+from tasks.parts.trained_decision import load_decision
 from tasks.paths import var_folder
+from tasks.runner.context import of_kind
 from tasks.runner.registry import STAGES
 from tasks.stages import adapters as adapters_stage
-from tasks.stages import decision as decision_stage
 from tasks.stages import index as index_stage
 from tasks.stages import mapper as mapper_stage
 from tasks.stages.download import IMAGES
@@ -103,16 +109,8 @@ def load(
         parts = parts or _recorded_parts(found)
         trained = _from_artifacts(found, parts, runtime)
     model, mapper, decision = trained
-    device = device_of(runtime)
-    defaults = Sampling.of(parts.generator).model_dump()
-    engine = GillEngine(
-        model,
-        load_vision(parts.vision, runtime),
-        load_generator(parts.generator, runtime),
-        mapper.to(device),
-        None if decision is None else decision.to(device),
-        settings=Settings(**{**defaults, **settings}),
-    )
+    engine = engine_of(parts, runtime, model, mapper, decision)
+    engine.settings = replace(engine.settings, **settings)
     image_store: ImageStore | None = None
     if index is not None:
         engine.index, image_store = load_folder_index(engine, index)
@@ -144,7 +142,9 @@ def _from_artifacts(
     model = GillModel(language, adapters_stage.load(found["adapters"], language))
     kind = found["mapper"].manifest().config["kind"]
     mapper = mapper_stage.load(found["mapper"], kind, device_of(runtime))
-    decision = decision_stage.load(found["decision"]) if "decision" in found else None
+    decision = (
+        load_decision(of_kind(TrainedDecision, found["decision"])) if "decision" in found else None
+    )
     return model, mapper, decision
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data.artifacts import Artifact
 from tasks.config.parts import PartsConfig, RuntimeConfig
@@ -31,3 +31,11 @@ class StageContext:
     out: Path
     log: StageLog
     shards: tuple[str, ...] = ()
+
+
+Kind = TypeVar("Kind", bound=Artifact)
+
+
+def of_kind(kind: type[Kind], artifact: Artifact) -> Kind:
+    """An artifact as its kind, with the readers of that."""
+    return kind(artifact.stage, artifact.fingerprint, artifact.path)

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from data.shards import read_table, shard_names, write_shard
 from gill.data_parallel import WorkerGroup
 from tasks.runner.context import StageContext
+from tasks.tracking.stage_log import StageLog
 
-PART = 64  # prompts that are worked on and written together
+CHUNK = 64  # prompts that are worked on and written together
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -115,16 +116,16 @@ def _written(
 
 
 @dataclass
-class Parts:
-    """Work on many prompts in parts, each written when it is done and not done again.
+class ChunkedWork:
+    """Work on many prompts in chunks, each written when it is done and not done again.
 
     Attributes:
-        folder: of the stage's output, where the parts lie.
+        folder: where the chunks lie.
         unit, total: of the progress over all that this is called for.
     """
 
-    context: StageContext
-    folder: str
+    log: StageLog
+    folder: Path
     unit: str
     total: int
     done: int = 0
@@ -133,15 +134,15 @@ class Parts:
     def __call__(self, name: str, count: int, make: Callable[[slice], pa.Table]) -> pa.Table:
         """``make(rows)`` of all rows up to ``count``, under a name of their own."""
         tables = []
-        for number, start in enumerate(range(0, count, PART)):
-            rows = slice(start, min(start + PART, count))
-            path = self.context.out / self.folder / f"{name}-{number:05d}.parquet"
+        for number, start in enumerate(range(0, count, CHUNK)):
+            rows = slice(start, min(start + CHUNK, count))
+            path = self.folder / f"{name}-{number:05d}.parquet"
             if path.exists():
                 self.resumed += rows.stop - start
             else:
                 write_shard(path, make(rows))
             self.done += rows.stop - start
-            self.context.log.progress(self.done, self.total, self.unit, self.resumed)
+            self.log.progress(self.done, self.total, self.unit, self.resumed)
             tables.append(read_table(path))
         return pa.concat_tables(tables)
 

@@ -6,8 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
+from data.artifacts import TrainedDecision
 from gill.decision import RETRIEVE
-from tasks.stages.decision import Examples, class_weights, fit, load
+from tasks.parts.trained_decision import load_decision
+from tasks.runner.context import of_kind
+from tasks.training.decision_model import Examples, class_weights, train_decision_model
 
 HEADER = "Prompt\tCategory\tChallenge\tNote\tDecisions"
 
@@ -26,7 +29,7 @@ def test_the_gallery_shows_the_images_that_were_scored(decided):
     assert len({p.tobytes() for p in table["generated"]}) == 24
 
 
-def test_every_rival_is_scored_with_an_interval(decided):
+def test_every_baseline_is_scored_with_an_interval(decided):
     context, metrics = decided
     for prefix in ("", "majority_", "always_generate_", "always_retrieve_", "score_threshold_",
                    "with_retrieval_score_"):  # fmt: skip
@@ -100,12 +103,12 @@ def test_rare_classes_are_found_when_they_are_handled(decided, tmp_path, handlin
         config, context.parts, context.runtime, context.inputs, tmp_path, context.log
     )
     examples = Examples(list(range(400)), labels.tolist())
-    model = fit(context, states, examples, examples, handling)
+    model = train_decision_model(context, states, examples, examples, handling)
     said = model.probabilities(states).argmax(-1)
     share = float((said == RETRIEVE).float().mean())
     assert share < 0.02 if handling == "as_is" else share > 0.1
 
 
 def test_the_kept_model_reads_the_img_state_alone(tiny_run):
-    model = load(tiny_run.artifacts["decision"])
+    model = load_decision(of_kind(TrainedDecision, tiny_run.artifacts["decision"]))
     assert model.linear.weight.shape == (2, 32)

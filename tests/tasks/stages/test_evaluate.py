@@ -2,32 +2,46 @@
 
 import json
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
+from data.artifacts import (
+    ClipFeatures,
+    ImageShards,
+    RetrievalIndex,
+    TextTargets,
+    TrainedAdapters,
+    TrainedMapper,
+)
 from data.benchmarks.contexts import Case, Cases, ContextError
-from data.benchmarks.synthetic_contexts import QUESTIONS
+from data.benchmarks.synthetic_contexts import QUESTIONS, stories
 from data.shards import ShardError
 from gill.evaluation.images import frechet_distance
 from tasks.config.evaluation import ContextsConfig, MetricNetworksConfig
 from tasks.evaluation import context_suites
-from tasks.evaluation.answers import Answers, stored_images
 from tasks.evaluation.baselines import evaluated_models, slug, text_of
-from tasks.evaluation.context_suites import Row, context_metrics, differences
-from tasks.evaluation.decision_labels import SCORES
-from tasks.evaluation.generated_images import IMAGES, HeldOut
+from tasks.evaluation.context_cases import described_images
+from tasks.evaluation.context_scores import ContextScores, context_metrics, differences
+from tasks.evaluation.context_suites import context_states
+from tasks.evaluation.decision_scores import held_out_metrics
+from tasks.evaluation.generated_images import IMAGES, GenerationSuite, over_seeds
+from tasks.evaluation.held_out import read_captions, read_held_out
 from tasks.evaluation.metric_networks import MetricNetworks, as_pixels
+from tasks.evaluation.prompt_scores import SCORES
 from tasks.evaluation.report import Table, as_html, as_markdown
+from tasks.evaluation.stored import StoredImages
+from tasks.evaluation.thumbnails import opened
+from tasks.parts.engine import load_engine
 from tasks.parts.loading import load_vision
-from tasks.stages.evaluate import decision_metrics, held_out_rows, over_seeds
+from tasks.runner.context import of_kind
+from tasks.tracking.stage_log import ConsoleLog
 
 
 @pytest.fixture(scope="module")
 def evaluated(tiny_run, tmp_path_factory):
-    """Everything at once: all suites without outside files, two seeds, a judge."""
+    """Everything at once: all suites without outside files, two seeds, a metric network."""
     return tiny_run.run(
         "evaluate",
         tmp_path_factory.mktemp("evaluate"),
@@ -77,7 +91,7 @@ def test_the_report_stands_beside_the_paper(evaluated):
     assert "<img" not in text
 
 
-def test_a_killed_evaluation_keeps_what_was_drawn(evaluated, tiny_run):
+def test_a_killed_evaluation_keeps_what_was_sampled(evaluated, tiny_run):
     context, metrics = evaluated
     folders = context_suites.FOLDER, IMAGES, SCORES
     files = [p for name in folders for p in (context.out / name).iterdir()]
@@ -102,7 +116,7 @@ def test_a_killed_evaluation_keeps_what_was_drawn(evaluated, tiny_run):
     assert again == {k: v for k, v in metrics.items() if k in again}
 
 
-def test_drawings_of_other_cases_are_noticed(evaluated, tiny_run):
+def test_samples_of_other_cases_are_noticed(evaluated, tiny_run):
     context, _ = evaluated
     with pytest.raises(ShardError, match="holds other cases than synthetic_story has now"):
         tiny_run.run(
@@ -118,41 +132,42 @@ def test_suites_need_their_files(tiny_run, tmp_path):
         tiny_run.run("evaluate", tmp_path, suites=("vist",))
 
 
-def test_states_of_a_single_caption_are_the_stored_ones(tiny_run, evaluated):
-    """A context of one caption reads as the adapters read it when they stored its state."""
+@pytest.fixture(scope="module")
+def served(evaluated):
+    """The engine of the evaluation, with the language model, and the images that it looks up."""
     context, _ = evaluated
-    from data.shards import AlignedShards
-    from tasks.stages.adapters import STATES
-    from tasks.stages.download import IMAGES
-
     inputs = context.inputs
-    rows = AlignedShards(
-        {inputs["adapters"].file(STATES): ["state"], inputs["download"].file(IMAGES): ["caption"]},
-        "test",
-    ).all()
-    short = [i for i, c in enumerate(rows["caption"]) if len(c) < 20][:3] or [0]
-    cases = [Case(rows["key"][i], None, {"one": (rows["caption"][i][:20],)}) for i in short]
-    found = context_suites.context_states(context, {"s": Cases(cases, {})})["s", "one"]
-    assert found.shape == (len(short), 2, 32)
-    from gill.model import GillModel
-    from tasks.parts.loading import load_language
-    from tasks.stages import adapters as adapters_stage
-
-    language = load_language(context.parts.language, context.runtime)
-    model = GillModel(language, adapters_stage.load(inputs["adapters"], language))
-    plain = model.img_states(model.tokenize([c.contexts["one"][0] for c in cases]))
-    assert torch.allclose(found, plain, atol=1e-5)
+    adapters, mapper = (
+        of_kind(TrainedAdapters, inputs["adapters"]), of_kind(TrainedMapper, inputs["mapper"])
+    )  # fmt: skip
+    index = of_kind(RetrievalIndex, inputs["index"])
+    engine = load_engine(context.parts, context.runtime, adapters, mapper, index, prompts=True)
+    images = of_kind(ImageShards, inputs["download"])
+    return engine, StoredImages.of(images, of_kind(ClipFeatures, inputs["clip_features"])), images
 
 
-def test_contestants_share_one_interface(tiny_run, evaluated, tmp_path):
-    context, _ = evaluated
-    answers = Answers.load(context)
+def test_states_of_a_single_caption_are_the_stored_ones(evaluated, served):
+    """A context of one caption reads as the adapters read it when they stored its state."""
+    engine, _, images = served
+    adapters = of_kind(TrainedAdapters, evaluated[0].inputs["adapters"])
+    rows = read_captions(images, adapters, "test")
+    short = [i for i, c in enumerate(rows.captions) if len(c) < 20][:3] or [0]
+    cases = [Case(rows.keys[i], None, {"one": (rows.captions[i][:20],)}) for i in short]
+    made = context_states(engine, {"s": Cases(cases, {})}, ConsoleLog())["s", "one"]
+    assert made.shape == (len(short), 2, 32)
+    plain = engine.model.img_states(engine.model.tokenize([c.contexts["one"][0] for c in cases]))
+    assert torch.allclose(made, plain, atol=1e-5)
+
+
+def test_evaluated_models_share_one_interface(served, tmp_path):
+    engine, stored, known = served
     folder = tmp_path / "My Pipeline"
-    answers.generator.pipeline.save_pretrained(folder)
-    models = evaluated_models(answers, ["gill", "generator", "retrieval", "truth"], [str(folder)])
-    assert [m.name for m in models] == ["gill", "generator", "retrieval", "truth", "my_pipeline"]
-    images, _ = context_suites.described_images(context)
-    made = context_suites.stories(images, 2, 0)
+    engine.generator.pipeline.save_pretrained(folder)
+    names = ["gill", "generator", "retrieval", "truth"]
+    models = evaluated_models(engine, stored, names, [str(folder)], ConsoleLog())
+    assert [m.name for m in models] == [*names, "my_pipeline"]
+    images, _ = described_images(known)
+    made = stories(images, 2, 0)
     states = torch.randn(2, 2, 32)
     for model in models:
         sample = model.prepare(made.cases, "5 captions", states)
@@ -165,7 +180,22 @@ def test_contestants_share_one_interface(tiny_run, evaluated, tmp_path):
         assert model.reads(whole) == (model.name in {"gill", "retrieval", "truth"})
 
 
-def test_judges_against_plain_computations(tiny_run):
+def test_stored_images_keep_the_order_of_the_keys(served):
+    _, stored, images = served
+    table = images.read(images.names()[0], ["key", "image"])
+    keys, files = table.column("key").to_pylist()[:3], table.column("image").to_pylist()[:3]
+    wanted = [keys[2], keys[0], keys[2]]
+    found = stored.opened(wanted)
+    assert [p.tobytes() for p in found] == [
+        opened(files[i]).convert("RGB").tobytes() for i in (2, 0, 2)
+    ]
+    pooled = stored.pooled(wanted)
+    assert torch.equal(pooled[0], pooled[2])
+    assert not torch.equal(pooled[0], pooled[1])
+    assert stored.opened([]) == []
+
+
+def test_metric_networks_against_plain_computations(tiny_run):
     scorer = load_vision(tiny_run.config.parts.vision, tiny_run.config.runtime)
     metric_networks = MetricNetworks.load(
         MetricNetworksConfig(clip="tiny", perceptual=True), scorer, tiny_run.config.runtime
@@ -181,25 +211,28 @@ def test_judges_against_plain_computations(tiny_run):
     assert not MetricNetworks.load(MetricNetworksConfig(), scorer, tiny_run.config.runtime).pairwise
 
 
-def test_fid_is_the_distance_of_its_networks_features(tiny_run, evaluated, tmp_path):
+def test_fid_is_the_distance_of_its_networks_features(evaluated, served, tmp_path):
     """Any network stands for Inception here, whose weights are not at hand."""
-    context = replace(evaluated[0], out=tmp_path)
+    context, (engine, stored, images) = evaluated[0], served
 
     def network(images):
         return images.mean((2, 3))
 
-    metric_networks = MetricNetworks(stand_in=None, inception=network, lpips=None, clip=None)
-    answers = Answers.load(context)
-    held = replace(
-        HeldOut.load(context, answers, held_out_rows(context)), metric_networks=metric_networks
-    )
-    sets = held.sample()[0]
+    inputs = context.inputs
+    held_out = read_held_out(
+        images,
+        of_kind(ClipFeatures, inputs["clip_features"]),
+        of_kind(TextTargets, inputs["text_targets"]),
+        of_kind(TrainedAdapters, inputs["adapters"]),
+    ).first(context.config.images)
+    networks = MetricNetworks(stand_in=None, inception=network, lpips=None, clip=None)
+    suite = GenerationSuite(engine, {}, held_out, stored, networks)
+    sets = suite.sample(context.config, tmp_path, ConsoleLog())[0]
     seed = context.config.seed * 100_003
-    sampled = answers.sample(held.target, [seed + i for i in range(len(held.keys))])
-    stored = stored_images(context.inputs["download"], held.keys)
-    true = as_pixels([stored[k] for k in held.keys], answers.generator.image_size)
+    sampled = engine.sample(held_out.targets, [seed + i for i in range(len(held_out))])
+    true = as_pixels(stored.opened(held_out.captions.keys), engine.generator.image_size)
     wanted = frechet_distance(network(sampled), network(true))
-    assert held.scores(sets)["own_text_encoder_fid"] == pytest.approx(wanted, rel=1e-4)
+    assert suite.scores(sets)["own_text_encoder_fid"] == pytest.approx(wanted, rel=1e-4)
 
 
 def test_images_become_squares_of_one_size():
@@ -219,7 +252,7 @@ def test_the_generator_reads_all_text():
 
 
 def row(model, context, values):
-    return Row(
+    return ContextScores(
         "s",
         model,
         context,
@@ -255,16 +288,16 @@ def test_seeds_are_summed_up_by_hand():
     assert over_seeds([{"a": 1.0}]) == {"a": 1.0}
 
 
-def test_decisions_and_their_rivals_by_hand():
+def test_decisions_and_their_baselines_by_hand():
     made = {"prompts_generate": 3.0, "prompts_retrieve": 1.0, "score_threshold": 0.5}
-    found = decision_metrics([0, None, 1, 1], [0, 1, 1, 0], [0.1, 0.9, 0.6, 0.7], made)
+    found = held_out_metrics([0, None, 1, 1], [0, 1, 1, 0], [0.1, 0.9, 0.6, 0.7], made)
     assert found["decision_prompts"] == 3
     assert found["decision_accuracy"] == pytest.approx(2 / 3)
     assert found["decision_macro_f1"] == pytest.approx(2 / 3)
     assert found["decision_majority_macro_f1"] == pytest.approx(0.25)
     assert found["decision_always_retrieve_macro_f1"] == pytest.approx(0.4)
     assert found["decision_score_threshold_macro_f1"] == 1.0
-    assert decision_metrics([None], [0], [0.1], made) == {"decision_prompts": 0.0}
+    assert held_out_metrics([None], [0], [0.1], made) == {"decision_prompts": 0.0}
 
 
 def test_hostile_captions_stay_text():
