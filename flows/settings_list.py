@@ -92,8 +92,10 @@ def as_text(lines: Sequence[SettingLine]) -> str:
     for line in lines:
         unit = f" {line.unit}" if line.unit else ""
         default = f" (default {line.default!r})" if line.changed else ""
+        if line.default == REQUIRED:
+            default = f" {REQUIRED}"
         found.append(f"{'*' if line.changed else ' '} {line.key} = {line.value!r}{unit}{default}")
-        source = f" Default: {line.source}." if line.source else ""
+        source = f" Default from: {line.source}." if line.source else ""
         found.append(f"      {line.kind}: {line.description}.{source}")
     return "\n".join(found)
 
