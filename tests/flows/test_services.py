@@ -12,6 +12,7 @@ import pytest
 from data.artifacts import write_json
 from flows.local import services
 from flows.local.databases import repair
+from flows.local.reconcile import crash_lost_flow_runs
 from flows.local.services import Service, ServiceError
 from flows.local.summary import failure_of
 from tasks.paths import prefect_url
@@ -175,3 +176,29 @@ def test_a_flow_run_cannot_set_its_command_or_environment(prefect_service):
             answer = run(**{name: value})
             assert answer.status_code == 422, answer.text
             assert f"'{name}' was unexpected" in answer.text
+
+
+def test_runs_whose_process_is_gone_are_settled(prefect_service):
+    """One of a worker that lives, one of a dead worker, one that a process runs by itself."""
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.states import Running
+
+    @flow(name="gill")
+    def probe():
+        pass
+
+    with (
+        temporary_settings({PREFECT_API_URL: prefect_service}),
+        get_client(sync_client=True) as client,
+    ):
+        deployment = client.create_deployment(client.create_flow(probe), "settled")
+        started = [client.create_flow_run_from_deployment(deployment) for _ in range(2)]
+        for run in started:
+            client.set_flow_run_state(run.id, Running(), force=True)
+        alone = client.create_flow_run(probe, state=Running())
+        living, dead = (str(run.id) for run in started)
+        assert crash_lost_flow_runs({living}, in_process=True) == [dead]
+        assert client.read_flow_run(dead).state.is_crashed()
+        assert crash_lost_flow_runs({living}, in_process=False) == [str(alone.id)]
