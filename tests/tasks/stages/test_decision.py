@@ -10,7 +10,7 @@ from data.artifacts import TrainedDecision
 from gill.decision import RETRIEVE
 from tasks.parts.trained_decision import load_decision
 from tasks.runner.context import of_kind
-from tasks.training.decision_model import Examples, class_weights, train_decision_model
+from tasks.training.decision_model import Examples, train_decision_model
 
 HEADER = "Prompt\tCategory\tChallenge\tNote\tDecisions"
 
@@ -83,10 +83,6 @@ def test_other_contents_of_the_file_are_another_configuration(tiny_run, votes):
     assert same.fingerprint_fields() == before
     moved.write_text(moved.read_text() + "new\tC\tC\t\tgen,gen,gen,gen,gen\n")
     assert same.fingerprint_fields() != before
-
-
-def test_class_weights_by_hand():
-    assert class_weights(torch.tensor([0, 0, 0, 1])).tolist() == pytest.approx([4 / 6, 2.0])
 
 
 @pytest.mark.parametrize("handling", ["as_is", "weight", "resample"])

@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from PIL import Image
 
 from data.artifacts import (
     ClipFeatures,
@@ -21,12 +20,10 @@ from data.shards import ShardError
 from gill.evaluation.images import frechet_distance
 from tasks.config.evaluation import ContextsConfig, MetricNetworksConfig
 from tasks.evaluation import context_suites
-from tasks.evaluation.baselines import evaluated_models, slug, text_of
+from tasks.evaluation.baselines import evaluated_models, slug
 from tasks.evaluation.context_cases import described_images
-from tasks.evaluation.context_scores import ContextScores, context_metrics, differences
 from tasks.evaluation.context_suites import context_states
-from tasks.evaluation.decision_scores import held_out_metrics
-from tasks.evaluation.generated_images import IMAGES, GenerationSuite, over_seeds
+from tasks.evaluation.generated_images import IMAGES, GenerationSuite
 from tasks.evaluation.held_out import read_captions, read_held_out
 from tasks.evaluation.metric_networks import MetricNetworks, as_pixels
 from tasks.evaluation.prompt_scores import SCORES
@@ -34,7 +31,6 @@ from tasks.evaluation.report import Table, as_html, as_markdown
 from tasks.evaluation.stored import StoredImages
 from tasks.evaluation.thumbnails import opened
 from tasks.parts.engine import load_engine
-from tasks.parts.loading import load_vision
 from tasks.runner.context import of_kind
 from tasks.tracking.stage_log import ConsoleLog
 
@@ -195,22 +191,6 @@ def test_stored_images_keep_the_order_of_the_keys(served):
     assert stored.opened([]) == []
 
 
-def test_metric_networks_against_plain_computations(tiny_run):
-    scorer = load_vision(tiny_run.config.parts.vision, tiny_run.config.runtime)
-    metric_networks = MetricNetworks.load(
-        MetricNetworksConfig(clip="tiny", perceptual=True), scorer, tiny_run.config.runtime
-    )
-    torch.manual_seed(0)
-    a, b = torch.rand(70, 3, 16, 16), torch.rand(70, 3, 16, 16)  # more than a batch
-    found = metric_networks.pairs(a, b)
-    assert set(found) == {"clip_similarity", "perceptual_tiny_distance"}
-    seen = [scorer.model.encode_image(scorer.prepare_tensor(x), normalize=True) for x in (a, b)]
-    assert torch.allclose(found["clip_similarity"], (seen[0] * seen[1]).sum(-1), atol=1e-5)
-    assert metric_networks.inception is None
-    assert metric_networks.pairwise
-    assert not MetricNetworks.load(MetricNetworksConfig(), scorer, tiny_run.config.runtime).pairwise
-
-
 def test_fid_is_the_distance_of_its_networks_features(evaluated, served, tmp_path):
     """Any network stands for Inception here, whose weights are not at hand."""
     context, (engine, stored, images) = evaluated[0], served
@@ -233,71 +213,6 @@ def test_fid_is_the_distance_of_its_networks_features(evaluated, served, tmp_pat
     true = as_pixels(stored.opened(held_out.captions.keys), engine.generator.image_size)
     wanted = frechet_distance(network(sampled), network(true))
     assert suite.scores(sets)["own_text_encoder_fid"] == pytest.approx(wanted, rel=1e-4)
-
-
-def test_images_become_squares_of_one_size():
-    image = Image.new("RGB", (40, 20), "red")
-    image.paste("blue", (10, 0, 30, 20))  # the middle square
-    found = as_pixels([image, Image.new("L", (8, 8), 255)], 16)
-    assert found.shape == (2, 3, 16, 16)
-    assert found[0, :, 8, 8].tolist() == [0.0, 0.0, 1.0]
-    assert float(found[0, 0].max()) == 0.0
-    assert float(found[1].min()) == 1.0
-
-
-def test_the_generator_reads_all_text():
-    assert text_of(("a dog .", "a cat .")) == "a dog . a cat ."
-    assert slug("5 captions, 4 images") == "5_captions_4_images"
-    assert slug("owner/Some-Model") == "some_model"
-
-
-def row(model, context, values):
-    return ContextScores(
-        "s",
-        model,
-        context,
-        ["a", "b"],
-        ["A cat", "A dog"],
-        {"image_similarity": torch.tensor(values)},
-        [],
-    )
-
-
-def test_means_deviations_and_paired_differences_by_hand():
-    rows = [
-        row("gill", "1 caption", [[0.1, 0.3], [0.3, 0.5]]),  # seed means 0.2 and 0.4
-        row("gill", "5 captions", [[0.4, 0.4], [0.4, 0.8]]),
-        row("generator", "1 caption", [[0.2, 0.2], [0.2, 0.2]]),
-    ]
-    metrics = context_metrics(rows)
-    assert metrics["s_gill_1_caption_image_similarity"] == pytest.approx(0.3)
-    assert metrics["s_gill_1_caption_image_similarity_sd"] == pytest.approx(0.02**0.5)
-    # Cases, seeds averaged: (0.4, 0.6) - (0.2, 0.4) and (0.2, 0.4) - (0.2, 0.2).
-    more = "s_gill_5_captions_minus_1_caption_image_similarity"
-    assert metrics[more] == pytest.approx(0.2)
-    assert metrics[f"{more}_se"] == pytest.approx(0.0, abs=1e-6)
-    against = "s_gill_minus_generator_1_caption_image_similarity"
-    assert metrics[against] == pytest.approx(0.1)
-    assert metrics[f"{against}_se"] == pytest.approx(0.02**0.5 / 2**0.5)
-    assert len(differences(rows)) == 2
-
-
-def test_seeds_are_summed_up_by_hand():
-    found = over_seeds([{"a": 1.0, "a_se": 0.5}, {"a": 3.0, "a_se": 0.7}])
-    assert found == pytest.approx({"a": 2.0, "a_se": 0.6, "a_sd": 2**0.5})
-    assert over_seeds([{"a": 1.0}]) == {"a": 1.0}
-
-
-def test_decisions_and_their_baselines_by_hand():
-    made = {"prompts_generate": 3.0, "prompts_retrieve": 1.0, "score_threshold": 0.5}
-    found = held_out_metrics([0, None, 1, 1], [0, 1, 1, 0], [0.1, 0.9, 0.6, 0.7], made)
-    assert found["decision_prompts"] == 3
-    assert found["decision_accuracy"] == pytest.approx(2 / 3)
-    assert found["decision_macro_f1"] == pytest.approx(2 / 3)
-    assert found["decision_majority_macro_f1"] == pytest.approx(0.25)
-    assert found["decision_always_retrieve_macro_f1"] == pytest.approx(0.4)
-    assert found["decision_score_threshold_macro_f1"] == 1.0
-    assert held_out_metrics([None], [0], [0.1], made) == {"decision_prompts": 0.0}
 
 
 def test_hostile_captions_stay_text():
