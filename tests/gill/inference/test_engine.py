@@ -271,7 +271,7 @@ def test_segments_come_in_order_and_img0_forces_the_rest():
     assert fed == [1, 1, 1, R, 1, 1, R], "one token each time, r after [IMG0]"
 
 
-def test_rows_that_show_a_image_do_not_disturb_the_others():
+def test_rows_that_show_an_image_do_not_disturb_the_others():
     engine = scripted("a*b.", "cdef.", "*.", index=False)
     answers = engine.generate_batch(["x", "x", "x"])
     assert [texts(a) for a in answers] == [["a", "b"], ["cdef"], []]

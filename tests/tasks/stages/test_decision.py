@@ -63,9 +63,9 @@ def test_votes_of_people_replace_the_scorer(tiny_run, votes, tmp_path):
     assert context.log.tables["malformed_votes"]["line"] == [62, 63]
     kinds = {k: metrics[f"prompts_{k}"] for k in ("generate", "retrieve", "same")}
     assert kinds == {"generate": 20, "retrieve": 20, "same": 20}
-    # 30 of the 40 with a label train, the other ten are judged.
-    judged = [v for k, v in metrics.items() if k.startswith("true_") and "_predicted_" in k]
-    assert sum(judged) == 10
+    # 30 of the 40 with a label train, the other ten are scored.
+    scored = [v for k, v in metrics.items() if k.startswith("true_") and "_predicted_" in k]
+    assert sum(scored) == 10
     # Of the votes with a label, 4 of 5 and 3 of 5 are right, and one "gen" is cast for "ret".
     precision, recall = 80 / 100, 80 / 100
     generate = 2 * precision * recall / (precision + recall)
