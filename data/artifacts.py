@@ -6,9 +6,7 @@ read. A stage takes and returns them; it knows nothing else of the stages before
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data import schemas
+from data.io.atomic import write_json
+from data.io.identity import sha256_of
 from data.shards import read_table, shard_names
 
 MANIFEST = "manifest.json"
@@ -235,12 +235,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and digest of every file below a folder, by relative path."""
     return {
@@ -265,17 +259,6 @@ def problems_of(folder: Path, manifest: Manifest) -> dict[str, str]:
         elif expected["bytes"] <= HASHED_UP_TO and sha256_of(path) != expected["sha256"]:
             found[name] = "other contents"
     return found
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the whole new one."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w") as handle:
-        json.dump(value, handle, indent=2)
-        handle.write("\n")
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(path)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -8,7 +8,6 @@ order, so a training example is a row of several folders and no join table is ne
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data import schemas
+from data.io.atomic import atomic_file
 from data.quantization import restore
 
 Columns = dict[str, npt.NDArray[np.generic] | list[str]]
@@ -39,11 +39,9 @@ def write_shard(path: Path, table: pa.Table) -> None:
     Images and text targets are left as they are, the rest is zstd (docs/download.md has the
     figures). Vectors have no dictionary: looking for repeated numbers costs more than writing them.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     vectors = [f.name for f in table.schema if pa.types.is_fixed_size_list(f.type)]
     plain = {"image", *(f.name for f in table.schema if pa.types.is_fixed_size_binary(f.type))}
-    with part.open("wb") as handle:
+    with atomic_file(path) as handle:
         pq.write_table(
             table,
             handle,
@@ -51,9 +49,6 @@ def write_shard(path: Path, table: pa.Table) -> None:
             use_dictionary=[n for n in table.column_names if n not in {*plain, *vectors}],
             write_page_checksum=True,
         )
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(path)
 
 
 def unreadable(path: Path, error: Exception) -> ShardError:

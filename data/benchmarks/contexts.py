@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from data.safe_open import ImageFileError, open_image
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
+from data.io.image_decoder import SUFFIXES, ImageError, decode
+from data.safe_open import open_image
 
 
 class ContextError(ValueError):
@@ -32,9 +30,9 @@ class ContextImage:
         """Decode it, upright and as RGB.
 
         Raises:
-            ImageFileError: it is no whole image, or has too many pixels.
+            ImageError: it is no whole image, or has too many pixels.
         """
-        return open_image(self.path or io.BytesIO(self.data or b""))
+        return decode(self.data or b"") if self.path is None else open_image(self.path)
 
 
 Piece = str | ContextImage
@@ -112,6 +110,6 @@ def unusable(images: list[ContextImage | None]) -> str | None:
             return "image: missing"
         try:
             image.open()
-        except ImageFileError as error:
+        except ImageError as error:
             return f"image: {error.reason}"
     return None

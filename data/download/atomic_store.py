@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +11,7 @@ from typing import IO, Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-
-class StoreError(OSError):
-    """A file could not be written; nothing of it was left behind."""
-
-
-def unwritten(path: str, error: OSError) -> StoreError:
-    """What to say when a file cannot be written."""
-    return StoreError(
-        f"cannot write {path}: {error}. Make room (or mend the store) and run again: what is "
-        "finished is kept."
-    )
+from data.io.atomic import atomic_file, json_bytes, sweep, unwritten
 
 
 class Store:
@@ -53,27 +42,16 @@ class Store:
         """Write a file with ``fill`` so that no reader ever sees a part of it.
 
         Raises:
-            StoreError: there is no room or no way to write; what was there before is unchanged.
+            WriteError: there is no room or no way to write; what was there before is unchanged.
         """
+        if self.local:
+            with atomic_file(Path(self.path(name))) as handle:
+                fill(handle)
+            return
         try:
-            if self.local:
-                self._write_local(Path(self.path(name)), fill)
-            else:
-                self._write_remote(self.path(name), fill)
+            self._write_remote(self.path(name), fill)
         except OSError as error:
             raise unwritten(self.path(name), error) from error
-
-    def _write_local(self, path: Path, fill: Callable[[IO[bytes]], None]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as handle:
-                fill(handle)
-                handle.flush()
-                os.fsync(handle.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
 
     def _write_remote(self, path: str, fill: Callable[[IO[bytes]], None]) -> None:
         # A remote file object sends what it has when an error closes it; a whole file is put.
@@ -94,13 +72,12 @@ class Store:
     def sweep(self) -> None:
         """Remove what killed writers left behind."""
         if self.local:
-            for part in Path(self._root).rglob("*.part"):
-                part.unlink(missing_ok=True)
+            sweep(Path(self._root))
 
     def write_json(self, name: str, value: Any) -> None:
         """Write JSON whole or not at all."""
-        text = json.dumps(value, indent=2) + "\n"
-        self.write(name, lambda handle: _put(handle, text.encode()))
+        data = json_bytes(value)
+        self.write(name, lambda handle: _put(handle, data))
 
     def read_json(self, name: str) -> Any:
         """Read JSON."""

@@ -26,10 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data import schemas
-from data.download.atomic_store import Store, StoreError
+from data.download.atomic_store import Store
 from data.download.http_client import FetchError, normalise
 from data.download.image_shards import STATS, shard_name
 from data.download.settings import FetchSettings
+from data.io.atomic import WriteError
 from data.sources.base import Pair, Rejected, Source
 
 IDENTITY = "identity.json"
@@ -86,7 +87,7 @@ def prepare(source: Source, settings: FetchSettings) -> Plan:
 
     Raises:
         IdentityError: the folder is of another list or configuration; says what differs.
-        StoreError: the folder cannot be written.
+        WriteError: the folder cannot be written.
     """
     store = Store(settings.store)
     identity = json.loads(
@@ -214,7 +215,7 @@ def fill(
         done: called with the statistics of each shard as it is finished, from several threads.
 
     Raises:
-        StoreError: there is no room. WorkerError: a shard kills its workers again and again.
+        WriteError: there is no room. WorkerError: a shard kills its workers again and again.
     """
     chosen = None if names is None else set(names)
     for passes in range(len(settings.retries) + 1):
@@ -302,7 +303,7 @@ class _Pool:
                     raise BrokenPipeError
                 answer = json.loads(line)
                 if "error" in answer:
-                    raise StoreError(answer["error"])
+                    raise WriteError(answer["error"])
                 del open_jobs[answer["name"]]
                 self._done(answer)
                 waiting = self._next()

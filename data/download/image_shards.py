@@ -24,8 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data import schemas
-from data.download.atomic_store import Store, unwritten
+from data.download.atomic_store import Store
 from data.download.image_codec import EncodedImage
+from data.io.atomic import unwritten
 
 IMAGES, FAILURES, STATS = "images", "failures", "stats"
 _GROUP_ROWS, _GROUP_BYTES = 256, 4 << 20  # a row group is as large as either says
@@ -108,7 +109,7 @@ class OpenShard:
         """Write the three files and return the statistics.
 
         Raises:
-            StoreError: there is no room; nothing with a final name was changed by the failed write.
+            WriteError: there is no room; nothing with a final name was changed by the failed write.
         """
         images, failures = f"{IMAGES}/{self.name}.parquet", f"{FAILURES}/{self.name}.parquet"
         before = self._before(images) if self.passes else schemas.IMAGES.empty_table()

@@ -23,12 +23,14 @@ from typing import Any
 import cv2
 import uvloop
 
-from data.download.atomic_store import Store, StoreError
+from data.download.atomic_store import Store
 from data.download.duplicates import SETTLED
 from data.download.http_client import TRANSIENT, FetchError, HttpClient, normalise
-from data.download.image_codec import ImageError, process
+from data.download.image_codec import process
 from data.download.image_shards import OpenShard, Row, failed_rows
 from data.download.settings import HttpLimits, ImageRules
+from data.io.atomic import WriteError
+from data.io.image_decoder import ImageError
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +98,7 @@ class Worker:
         except (FetchError, ImageError) as error:
             for row in rows:
                 shard.fail(row, error.reason, error.detail, getattr(error, "retry_at", 0.0))
-        except StoreError:
+        except WriteError:
             raise  # not this address's fault
         except Exception as error:  # noqa: BLE001 one address must not end the others
             reason = self._unexpected(rows[0].origin, error)
@@ -139,7 +141,7 @@ async def serve(settings: dict[str, Any], out: Any) -> None:
         async def do(job: dict[str, Any]) -> None:
             try:
                 answer = await worker.shard(job)
-            except StoreError as error:
+            except WriteError as error:
                 answer = {"name": job["name"], "error": str(error)}
             answer["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             out.write(json.dumps(answer) + "\n")

@@ -1,4 +1,4 @@
-"""CC3M as its publisher gives it."""
+"""CC3M as its publisher gives it: captions and addresses."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from data.sources.base import Pair, Rejected
-from data.sources.files import _Files, _lines
+from data.sources.files import FileSource, lines
 
 
-class CaptionedUrls(_Files):
+class CaptionedUrls(FileSource):
     """CC3M as its publisher gives it: ``caption<TAB>url`` lines without a header, plain or gzip.
 
     Lines end at a newline and nowhere else, quotes mean nothing, and the address follows the last
@@ -18,10 +18,11 @@ class CaptionedUrls(_Files):
 
     remote: ClassVar[bool] = True
 
-    def _rows(self, split: str) -> Iterator[Pair | Rejected]:
-        for key, place, line, reason in _lines(self.files(split), split):
-            caption, tab, url = line.rpartition("\t")
+    def rows(self, split: str) -> Iterator[Pair | Rejected]:
+        """All lines of the lists of a split."""
+        for line in lines(self.files(split), split):
+            caption, tab, url = line.text.rpartition("\t")
             if not tab:
-                yield Rejected(key, reason or "no_tab", place, line)
+                yield Rejected(line.key, line.reason or "no_tab", line.place, line.text)
             else:
-                yield Pair(key, caption, url.strip(), "cc3m", None)
+                yield Pair(line.key, caption, url.strip(), "cc3m", None)

@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import pyarrow.parquet as pq
 
-from data.artifacts import sha256_of
-from data.sources.base import Pair, SourceError
+from data.io.identity import sha256_of
+from data.sources.base import Pair, SourceError, SourceSettings
 
 PACK = Path(__file__).parents[1] / "embedded"
 
@@ -29,6 +29,11 @@ class EmbeddedPack:
     limit: int | None = None
     folder: Path = PACK
     remote: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, settings: SourceSettings) -> Self:
+        """The source of a recipe."""
+        return cls(settings.limit)
 
     def identity(self) -> str:
         """Digest of the pack and the limit."""

@@ -201,7 +201,7 @@ def _write(
     changes: dict[str, Any],
 ) -> None:
     """Print the answer, and write it with its images."""
-    from data.artifacts import write_json
+    from data.io.atomic import write_json
     from gill.inference.results import GeneratedImage, RetrievedImage
 
     out.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from data.artifacts import write_json
+from data.io.atomic import write_json
 from flows.local.databases import repair
 from flows.local.environment import environment
 from tasks.paths import HOST, ROOT, mlflow_port, mlflow_url, prefect_port, prefect_url, var_folder

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
-from data.artifacts import sha256_of
+from data.io import identity
 from gill.settings import ComponentSettings, setting
 
 EMBEDDED = "chosen on the embedded recipe (docs/experiments.md)"
@@ -44,10 +43,5 @@ def contents(description: str) -> Any:
 
 
 def content_digest(path: Path) -> str:
-    """Digest of a file, or of the names and sizes in a folder; the path where there is nothing."""
-    if path.is_file():
-        return sha256_of(path)
-    if path.is_dir():
-        files = sorted((str(f.relative_to(path)), f.stat().st_size) for f in path.rglob("*.*"))
-        return hashlib.sha256(repr(files).encode()).hexdigest()
-    return str(path)
+    """Digest of what a file or folder holds; the path where there is nothing."""
+    return identity.content_digest(path) if path.exists() else str(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.artifacts import write_json
+from data.io.atomic import write_json
 from gill.evaluation.captioning import (
     caption_frequency_baseline,
     caption_scores,

@@ -11,8 +11,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from data.artifacts import write_json
 from data.benchmarks.contexts import Case, Cases
+from data.io.atomic import write_json
 from data.shards import ShardError, read_table, write_shard
 from gill.evaluation.images import paired_similarity
 from gill.inference.engine import GillEngine

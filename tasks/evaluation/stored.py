@@ -34,7 +34,7 @@ class StoredImages:
     def opened(self, keys: Sequence[str]) -> list[Image.Image]:
         """The images of some keys, in their order."""
         files = self.images.rows(keys, ["image"])["image"] if keys else []
-        return [opened(cast(bytes, data)).convert("RGB") for data in files]
+        return [opened(cast(bytes, data)) for data in files]
 
     def pooled(self, keys: Sequence[str]) -> Tensor:
         """The scorer's pooled features ``(keys, vision_dim)``."""

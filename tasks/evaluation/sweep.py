@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from scipy.stats import sem
 
-from data.artifacts import Artifact, write_json
+from data.artifacts import Artifact
+from data.io.atomic import write_json
 from data.shards import read_table
 from tasks.evaluation.generated_images import IMAGES, TO_TRUE
 from tasks.paths import var_folder

@@ -6,6 +6,8 @@ import io
 
 from PIL import Image
 
+from data.io.image_decoder import any_size, decode
+
 SHOWN = 256  # edge of such an image, in pixels
 
 
@@ -19,4 +21,4 @@ def thumbnail(image: Image.Image, edge: int = SHOWN) -> bytes:
 
 def opened(data: bytes) -> Image.Image:
     """The image of such a file."""
-    return Image.open(io.BytesIO(data))
+    return decode(data, any_size)

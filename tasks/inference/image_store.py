@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +16,8 @@ import pyarrow as pa
 from PIL import Image
 
 from data import schemas
-from data.artifacts import write_json
+from data.io.atomic import write_json
+from data.io.image_decoder import SUFFIXES, any_size, decode
 from data.lookup import ShardLookup
 from data.safe_open import ImageFileError, open_image
 from data.shards import lists, shard_names, write_shard
@@ -62,8 +62,7 @@ class ShardImageStore:
         """Decode a stored image."""
         data = self.rows.value(key, "image")
         assert isinstance(data, bytes)
-        with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
+        return decode(data, any_size)
 
 
 @dataclass(frozen=True)
@@ -163,11 +162,8 @@ def load_folder_index(engine: GillEngine, folder: Path) -> tuple[Index, FolderIm
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ImageStoreError(f"{folder} is no folder of images")
-    Image.init()
     return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and path.suffix.lower() in Image.EXTENSION
+        path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() in SUFFIXES
     )
 
 

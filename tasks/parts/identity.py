@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from data.artifacts import sha256_of
+from data.io.identity import file_digest, folder_digest
 from tasks.config.parts import PartConfig
 from tasks.paths import ROOT
 
@@ -25,7 +25,7 @@ def identity(kind: str, part: PartConfig) -> str:
     """What identifies the weights of a part, found without loading them.
 
     Embedded parts: the package's version and the digest of the files in this repository. Folders:
-    the names, sizes and times of their files. Hub names: the name.
+    what they hold. Hub names: the name.
     """
     from gill.backbones.packages import package_version
 
@@ -34,11 +34,7 @@ def identity(kind: str, part: PartConfig) -> str:
     if part.name == "embedded":
         found["package"] = package_version(PACKAGES[kind])
         files = {"vision": [HEADS], "generator": sorted(GENERATOR.rglob("*.*"))}.get(kind, [])
-        found["files"] = [sha256_of(f) for f in files if f.suffix in {".safetensors", ".json"}]
+        found["files"] = [file_digest(f) for f in files if f.suffix in {".safetensors", ".json"}]
     elif Path(part.name).is_dir():
-        found["files"] = [
-            (f.name, f.stat().st_size, f.stat().st_mtime_ns)
-            for f in sorted(Path(part.name).rglob("*"))
-            if f.is_file()
-        ]
+        found["files"] = folder_digest(Path(part.name))
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]

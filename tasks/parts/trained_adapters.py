@@ -7,7 +7,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from data.artifacts import TrainedAdapters, write_json
+from data.artifacts import TrainedAdapters
+from data.io.atomic import write_json
 from gill.backbones.language import LanguageModel
 from gill.model import Adapters
 from gill.specs import AdapterSpec

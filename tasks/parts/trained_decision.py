@@ -6,7 +6,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from data.artifacts import TrainedDecision, write_json
+from data.artifacts import TrainedDecision
+from data.io.atomic import write_json
 from gill.decision import DecisionModel
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from data.artifacts import TrainedMapper, write_json
+from data.artifacts import TrainedMapper
+from data.io.atomic import write_json
 from gill.mapper import Mapper, new_mapper
 from gill.specs import MapperSpec
 

@@ -33,11 +33,13 @@ from data.artifacts import (
     problems_of,
     write_manifest,
 )
+from data.io.identity import remember_in
 from tasks.config.base import Config
 from tasks.config.data import ShardedConfig
 from tasks.config.parts import PartsConfig, RuntimeConfig
 from tasks.parts.identity import identity
 from tasks.parts.loading import LOADING
+from tasks.paths import var_folder
 from tasks.runner import launcher
 from tasks.runner.context import StageContext
 from tasks.runner.fan_out import convert_on_workers
@@ -61,6 +63,7 @@ class StageResult:
 
 def fingerprint(stage: Stage, config: Config, parts: PartsConfig, inputs: Mapping[str, str]) -> str:
     """Hash of everything that bears on a stage's result."""
+    remember_in(var_folder() / "digests.json")
     described = {
         "stage": stage.name,
         "version": stage.version,

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.artifacts import write_json
+from data.io.atomic import write_json
 from tasks.paths import ROOT
 
 if TYPE_CHECKING:

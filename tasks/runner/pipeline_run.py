@@ -15,10 +15,8 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from data.artifacts import (
-    Artifact,
-    write_json,
-)
+from data.artifacts import Artifact
+from data.io.atomic import write_json
 from tasks.config.base import Config
 from tasks.paths import mlflow_url, var_folder
 from tasks.runner import launcher

@@ -36,7 +36,8 @@ def main() -> None:
     import torch
     import torch.distributed as dist
 
-    from data.artifacts import Artifact, write_json
+    from data.artifacts import Artifact
+    from data.io.atomic import write_json
     from gill.data_parallel import WorkerGroup
     from tasks import config
     from tasks.parts.devices import device_of

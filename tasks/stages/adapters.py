@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from data import schemas
-from data.artifacts import Artifact, write_json
+from data.artifacts import Artifact
+from data.io.atomic import write_json
 from data.loader import ShuffledBatches
 from data.shards import AlignedShards, Columns, as_bytes, read_table, shard_names
 from gill.backbones.language import LanguageModel

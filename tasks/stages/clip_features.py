@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
 from torch import Tensor
 
 from data import schemas
+from data.io.image_decoder import any_size, decode
 from data.shards import as_bytes, read_table
 from gill.backbones.vision import VisionEncoder
 from tasks.config.data import ClipFeaturesConfig
@@ -54,5 +53,4 @@ def run(context: StageContext) -> dict[str, float]:
 
 
 def _pixels(encoder: VisionEncoder, data: bytes) -> Tensor:
-    with Image.open(io.BytesIO(data)) as image:
-        return encoder.prepare([image.convert("RGB")])[0]
+    return encoder.prepare([decode(data, any_size)])[0]

@@ -14,8 +14,8 @@ from data.artifacts import (
     TrainedAdapters,
     TrainedDecision,
     TrainedMapper,
-    write_json,
 )
+from data.io.atomic import write_json
 from gill.decision import CHOICES, RETRIEVE, DecisionModel
 from gill.evaluation.decisions import human_agreement
 from gill.inference.engine import GillEngine

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import time
@@ -18,23 +17,19 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import Image
 
-from data.artifacts import write_json
 from data.download import image_shards
 from data.download.atomic_store import Store
 from data.download.downloader import Plan, fill, planned, prepare
 from data.download.duplicates import settle_duplicates
-from data.download.image_codec import EncodedImage, ImageError, process
+from data.download.image_codec import EncodedImage, process
 from data.download.image_shards import FAILURES, STATS, OpenShard, Row, shard_name
 from data.download.settings import FetchPlan, FetchSettings, HttpLimits, ImageRules
+from data.io.atomic import write_json
+from data.io.image_decoder import ImageError, any_size, decode
 from data.shards import read_table, shard_names
-from data.sources.base import Pair, Rejected, Source, SourceError
-from data.sources.captioned_files import CaptionedFiles
-from data.sources.captioned_urls import CaptionedUrls
-from data.sources.embedded_pack import EmbeddedPack
-from data.sources.huggingface import HuggingFaceDataset
-from data.sources.webdataset import TarFiles
+from data.sources.base import Pair, Rejected, Source, SourceError, SourceSettings
+from data.sources.registry import SOURCES
 from tasks.config.download import DownloadConfig
 from tasks.runner.context import StageContext
 from tasks.runner.fan_out import fan_out, reporting
@@ -46,16 +41,15 @@ _SAMPLE, _SAMPLES_OF_EACH = 24, 5
 
 def source_of(config: DownloadConfig) -> Source:
     """The source that a recipe names."""
-    if config.source == "embedded":
-        return EmbeddedPack(limit=config.limit)
-    if config.source == "cc3m":
-        return CaptionedUrls(config.paths, config.limit)
-    if config.source == "folder":
-        return CaptionedFiles(config.paths, config.limit, config.images)
-    if config.source == "webdataset":
-        return TarFiles(config.paths, config.limit)
-    return HuggingFaceDataset(
-        config.dataset, config.columns, config.paths, config.revision, config.limit
+    return SOURCES[config.source](
+        SourceSettings(
+            paths=config.paths,
+            limit=config.limit,
+            images=config.images,
+            dataset=config.dataset,
+            columns=config.columns,
+            revision=config.revision,
+        )
     )
 
 
@@ -307,7 +301,7 @@ def _sample(folder: Path) -> dict[str, list[object]]:
         if len(rows) >= _SAMPLE:
             break
     return {
-        "image": [Image.open(io.BytesIO(r["image"])).convert("RGB") for r in rows],
+        "image": [decode(r["image"], any_size) for r in rows],
         "caption": [r["caption"] for r in rows],
         "key": [r["key"] for r in rows],
     }

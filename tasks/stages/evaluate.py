@@ -11,8 +11,8 @@ from data.artifacts import (
     TrainedAdapters,
     TrainedDecision,
     TrainedMapper,
-    write_json,
 )
+from data.io.atomic import write_json
 from data.shards import AlignedShards
 from gill.inference.engine import GillEngine
 from gill.mapper import Mapper

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data import schemas
-from data.artifacts import Artifact, write_json
+from data.artifacts import Artifact
+from data.io.atomic import write_json
 from data.loader import ShuffledBatches
 from data.shards import AlignedShards, Columns
 from gill.data_parallel import WorkerGroup, split_rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from data.io.atomic import atomic_file
 from gill.training import ResumeError, Trainer
 
 logger = logging.getLogger("gill")
@@ -31,12 +31,8 @@ def restore(path: Path, trainer: Trainer) -> int:
 
 
 def _write(path: Path, state: Any) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as handle:
+    with atomic_file(path) as handle:
         torch.save(state, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(path)
 
 
 @dataclass

@@ -5,7 +5,6 @@ Work in progress lies in ``var/backbones``; what is shipped is written to ``data
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from data.io.image_decoder import decode
 from data.sources.base import Pair
 from data.sources.embedded_pack import EmbeddedPack
 from gill.backbones import fitting, image_generator, vision
@@ -207,8 +207,7 @@ def _encode(encode: Callable[[list[str]], Tensor], texts: list[str]) -> Tensor:
 
 def _images(pairs: list[Pair]) -> Iterator[Image.Image]:
     for pair in pairs:
-        with Image.open(io.BytesIO(pair.image or b"")) as image:
-            yield image.convert("RGB")
+        yield decode(pair.image or b"")
 
 
 def _pixels(split: str) -> Tensor:

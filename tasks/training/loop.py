@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from data.artifacts import write_json
+from data.io.atomic import write_json
 from data.shards import AlignedShards, Columns
 from gill.training import NonFiniteLossError, Trainer
 from tasks.config.training import PairsTrainingConfig, TrainingConfig

@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from data.artifacts import write_json
+from data.io.atomic import write_json
 from flows.local import services
 from flows.local.databases import repair
 from flows.local.reconcile import crash_lost_flow_runs

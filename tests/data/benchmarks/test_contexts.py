@@ -10,7 +10,7 @@ from data.benchmarks.contexts import ContextError, ContextImage, story_contexts,
 from data.benchmarks.synthetic_contexts import described, dialogues, stories
 from data.benchmarks.visdial import dialogue_text, read_visdial
 from data.benchmarks.vist import read_vist
-from data.safe_open import ImageFileError
+from data.io.image_decoder import ImageError
 
 
 def image(path, colour="red"):
@@ -51,7 +51,7 @@ def vist(tmp_path):
 
 def test_vist_stories_and_what_is_skipped(vist):
     found = read_vist(*vist)
-    assert found.skipped == {"image: missing": 1, "image: not_image": 1, "not 5 sentences": 1}
+    assert found.skipped == {"image: missing": 1, "image: not_image:text": 1, "not 5 sentences": 1}
     (case,) = found.cases
     assert case.key == "30355"
     assert case.target.path.name == "10e.jpg"
@@ -140,11 +140,11 @@ def test_images_that_cannot_be_used(tmp_path):
     assert unusable([whole]) is None
     assert unusable([whole, None]) == "image: missing"
     # The header is whole and the pixels are cut.
-    assert unusable([whole, ContextImage("cut", data=held.getvalue()[:-30])]) == "image: damaged"
+    assert unusable([whole, ContextImage("cut", data=held.getvalue()[:-30])]) == "image: truncated"
     huge = Image.new("1", (8000, 8000))
     huge.save(tmp_path / "huge.png")
-    assert unusable([ContextImage("huge", tmp_path / "huge.png")]) == "image: too_large"
-    with pytest.raises(ImageFileError, match="is no image"):
+    assert unusable([ContextImage("huge", tmp_path / "huge.png")]) == "image: too_many_pixels"
+    with pytest.raises(ImageError, match="not_image:text"):
         ContextImage("none", data=b"none").open()
 
 

@@ -3,9 +3,10 @@
 import pytest
 from hostile import encoded, listed, random_image, response, settings
 
-from data.download.atomic_store import Store, StoreError
+from data.download.atomic_store import Store
 from data.download.downloader import fill, prepare
 from data.download.image_shards import failed_rows
+from data.io.atomic import WriteError
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -43,9 +44,9 @@ def test_a_write_that_fails_leaves_what_was_there(place, tmp_path, request):
     address = request.getfixturevalue("bucket") if place == "s3" else str(tmp_path / "store")
     store = Store(address)
     store.write_json("a/b.json", {"x": 1})
-    with pytest.raises(StoreError, match=r"a/b\.json.*No space left.*Make room"):
+    with pytest.raises(WriteError, match=r"a/b\.json.*No space left.*Make room"):
         store.write("a/b.json", fails)
-    with pytest.raises(StoreError):
+    with pytest.raises(WriteError):
         store.write("a/c.json", fails)
     assert store.read_json("a/b.json") == {"x": 1}
     assert store.names("a", ".json") == ["b.json"]

@@ -19,10 +19,11 @@ from hostile import encoded, limits, listed, random_image, response, settings
 from PIL import Image
 
 from data.download import worker as worker_module
-from data.download.atomic_store import Store, StoreError
+from data.download.atomic_store import Store
 from data.download.downloader import IdentityError, WorkerError, fill, prepare
 from data.download.http_client import HttpClient
 from data.download.settings import ImageRules
+from data.io.atomic import WriteError
 from data.sources.captioned_urls import CaptionedUrls
 
 ROOT = Path(__file__).parents[3]
@@ -361,7 +362,7 @@ def test_a_full_disk_is_said_and_leaves_no_partial_file(mix, tmp_path):
     plan = prepare(source, given)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
-        with pytest.raises(StoreError, match=r"cannot write .*Make room"):
+        with pytest.raises(WriteError, match=r"cannot write .*Make room"):
             fill(source, given, plan)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

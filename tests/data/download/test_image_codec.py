@@ -9,8 +9,9 @@ import pytest
 from hostile import encoded, random_image
 from PIL import Image
 
-from data.download.image_codec import ImageError, kind_of, process
+from data.download.image_codec import process
 from data.download.settings import ImageRules
+from data.io.image_decoder import ImageError, kind_of
 
 SMALL = ImageRules(resize="crop", size=48)
 

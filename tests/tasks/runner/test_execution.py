@@ -7,7 +7,8 @@ import types
 
 import pytest
 
-from data.artifacts import MANIFEST, write_json
+from data.artifacts import MANIFEST
+from data.io.atomic import write_json
 from flows.recipes import tiny
 from tasks.runner import execution as execution_module
 from tasks.runner.execution import Execution, fingerprint
