@@ -8,7 +8,8 @@ import pytest
 from hostile import encoded, random_image
 from PIL import Image, PngImagePlugin
 
-from data.download.image_codec import ImageRules, process
+from data.download.image_codec import process
+from data.download.settings import ImageRules
 from data.io.image_decoder import (
     WEB_FORMATS,
     ImageError,
@@ -27,7 +28,7 @@ def reason(data, **options):
 
 def both(data):
     """Pixels of the decoder and of training's road, as numbers."""
-    made = process(data, ImageRules("bound", 4096, quality=100)).data
+    made = process(data, ImageRules(resize="bound", size=4096, quality=100)).data
     return [np.asarray(image, np.int32) for image in (decode(data), decode(made))]
 
 
@@ -148,7 +149,7 @@ def test_bytes_that_cost_too_much_are_refused_at_once():
     many = scans[:at] + scans[at:-2] * 100 + scans[-2:]
     assert reason(many) == "too_many_scans"
     with pytest.raises(ImageError, match="too_many_scans"):
-        process(many, ImageRules("crop", 48))
+        process(many, ImageRules(resize="crop", size=48))
     assert decode(scans).size == (1200, 1200)
     # White pixels in one bit are as small as PNG can be, and are an image.
     assert decode(encoded(Image.new("1", (3000, 3000), 1), "PNG")).size == (3000, 3000)
