@@ -125,7 +125,7 @@ def test_an_odd_exif_tag_costs_no_picture_and_no_turn(form):
     image = random_image(mode="CMYK" if form == "CMYK" else "RGB")
     exif = odd_exif(6)[6:] if form == "PNG" else odd_exif(6)
     data = encoded(image, "JPEG" if form == "CMYK" else form, exif=exif)
-    made = process(data, ImageRules("bound", 96))
+    made = process(data, ImageRules(resize="bound", size=96))
     assert (made.original_width, made.original_height) == (made.width, made.height) == (64, 96)
     turned = image.convert("RGB").transpose(Image.Transpose.ROTATE_270)
     assert np.abs(pixels(made.data) - np.asarray(turned, np.int32)).mean() < 12
@@ -137,7 +137,7 @@ def test_an_odd_exif_tag_costs_no_picture_and_no_turn(form):
 )
 def test_exif_that_cannot_be_read_turns_nothing(form, exif):
     data = encoded(form=form, exif=b"Exif\0\0" + exif if form != "PNG" else exif)
-    made = process(data, ImageRules("bound", 96))
+    made = process(data, ImageRules(resize="bound", size=96))
     assert (made.width, made.height) == (96, 64)
 
 
