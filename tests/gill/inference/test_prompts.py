@@ -18,9 +18,14 @@ def reader():
     """A reader of features, without a vision encoder."""
     language = micro_models.language_model()
     torch.manual_seed(0)
-    return PromptReader(
-        GillModel(language, Adapters(AdapterSpec(R, K, 4, WIDTH, language.dim), language))
+    spec = AdapterSpec(
+        num_img_tokens=R,
+        num_visual_tokens=K,
+        retrieval_dim=4,
+        vision_dim=WIDTH,
+        llm_dim=language.dim,
     )
+    return PromptReader(GillModel(language, Adapters(spec, language)))
 
 
 def ids(reader, text):
