@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gill.settings import PAPER, ComponentSettings, setting
+from gill.settings import PAPER, REFERENCE, ComponentSettings, setting
 
 GenerationForm = Literal["norm", "squared"]
 
@@ -26,6 +26,16 @@ class GenerationLossWeight(ComponentSettings):
 
     generation_weight: float = setting(
         1.0, "of l_g among the losses of the joint schedule", source=PAPER
+    )
+
+
+class GenerationLossForm(ComponentSettings):
+    """How far the mapper's output is from its target."""
+
+    loss_form: GenerationForm = setting(
+        "norm",
+        "norm: l2 norm over the width, mean over the rest; squared: the paper's",
+        source=REFERENCE,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from gill.settings import PAPER, REFERENCE, setting, with_default
+from gill.decision import DecisionSettings
+from gill.settings import PAPER, setting, with_default
 from gill.training import Optimization
 from tasks.config.base import EMBEDDED, contents
 from tasks.config.training import TrainingConfig
 
 
-class DecisionConfig(TrainingConfig):
+class DecisionConfig(TrainingConfig, DecisionSettings):
     """Labels by votes of the scorer or of people, then a linear classifier."""
 
     # A linear classifier of a few hundred prompts: a tenth of the steps of the other stages.
@@ -44,4 +45,3 @@ class DecisionConfig(TrainingConfig):
         ("retrieval_score",),
         "models with a further feature, trained beside the main one to be compared and not kept",
     )
-    dropout: float = setting(0.5, "of the [IMG0] state", source=REFERENCE, ge=0, lt=1)

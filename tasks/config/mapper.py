@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from gill.losses import GenerationForm, GenerationLossWeight
+from gill.losses import GenerationLossForm, GenerationLossWeight
 from gill.mapper import MapperKind, MapperSize
 from gill.settings import REFERENCE, setting
 from tasks.config.adapters import AdaptersConfig
@@ -12,14 +12,9 @@ from tasks.config.base import Config
 from tasks.config.training import PairsTrainingConfig
 
 
-class MapperDesign(MapperSize, Config):
+class MapperDesign(MapperSize, GenerationLossForm, Config):
     """What mapper is trained, by whichever stage."""
 
-    loss_form: GenerationForm = setting(
-        "norm",
-        "norm: l2 norm over the width, mean over the rest; squared: the paper's",
-        source=REFERENCE,
-    )
     initialization: Literal["random", "data_dependent"] = setting(
         "random",
         "data_dependent: in closed form from the first captions, before any training; random: "
