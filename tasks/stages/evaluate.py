@@ -72,19 +72,19 @@ def run(context: StageContext) -> dict[str, float]:
     engine = engine.for_states()
     release_memory()  # of the language model: all prompts are read
 
-    networks = MetricNetworks.load(config.metric_networks, engine.vision, context.runtime)
+    if cases or "generation" in chosen:
+        networks = MetricNetworks.load(config.metric_networks, engine.vision, context.runtime)
     if "retrieval" in chosen:
         metrics |= score_retrieval(engine, held_out.first(config.retrieval_candidates))
     if chosen & {"generation", "decisions"}:
         suites = HeldOutSuites(config, engine, held_out, stored, context.out, log)
         columns: Columns = {}
         if "generation" in chosen:
-            others = _baselines(mapper, engine)
-            found, shown = suites.generation(others, networks, report)
-            metrics, columns = metrics | found, columns | shown
+            scores, shown = suites.generation(_baselines(mapper, engine), networks, report)
+            metrics, columns = metrics | scores, columns | shown
         if "decisions" in chosen:
-            found, shown = suites.decisions(decision.manifest())
-            metrics, columns = metrics | found, columns | shown
+            scores, shown = suites.decisions(decision.manifest())
+            metrics, columns = metrics | scores, columns | shown
         gallery = suites.gallery(columns)
         log.table("gallery", gallery)
         report.gallery(gallery)
@@ -92,9 +92,9 @@ def run(context: StageContext) -> dict[str, float]:
         chosen_models, pipelines = config.contexts.models, config.contexts.pipelines
         models = evaluated_models(engine, stored, chosen_models, pipelines, log)
         scorer = ContextScorer(engine, networks, context.out)
-        scores = score_contexts(config, cases, states, models, scorer, log)
-        metrics |= context_metrics(scores)
-        report.contexts(scores)
+        context_scores = score_contexts(config, cases, states, models, scorer, log)
+        metrics |= context_metrics(context_scores)
+        report.contexts(context_scores)
     write_json(context.out / Evaluation.METRICS, metrics)
     report.write(metrics)
     return metrics
