@@ -26,7 +26,7 @@ def image_folder(tmp_path):
 
 def test_a_folder_is_indexed_and_retrieved_from(trained_var, image_folder, tmp_path):
     counts = index_folder(load().engine, image_folder, tmp_path / "index")
-    assert counts == {"images": 5, "not_image": 1}
+    assert counts == {"images": 5, "not_image:text": 1}
     loaded = load(index=tmp_path / "index")
     index = loaded.engine.index
     assert sorted(index.keys) == ["0.PNG", "2.PNG", "4.PNG", "sub/1.webp", "sub/3.webp"]
@@ -57,11 +57,11 @@ def test_a_killed_index_goes_on_and_a_changed_folder_starts_anew(
         index_folder(engine, image_folder, out)
     with pytest.raises(ImageStoreError, match="no finished index"):
         load_folder_index(engine, out)
-    assert index_folder(engine, image_folder, out) == {"images": 5, "not_image": 1}
+    assert index_folder(engine, image_folder, out) == {"images": 5, "not_image:text": 1}
     assert len(made) == 4, "two shards were kept, the third was made again"
     assert len(load_folder_index(engine, out)[0]) == 5
     (image_folder / "0.PNG").unlink()
-    assert index_folder(engine, image_folder, out) == {"images": 4, "not_image": 1}
+    assert index_folder(engine, image_folder, out) == {"images": 4, "not_image:text": 1}
     assert "0.PNG" not in load_folder_index(engine, out)[0].keys
 
 
