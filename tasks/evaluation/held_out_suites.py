@@ -18,7 +18,8 @@ from tasks.evaluation.generated_images import GILL, TO_TRUE, GenerationSuite, Im
 from tasks.evaluation.held_out import HeldOut
 from tasks.evaluation.metric_networks import MetricNetworks
 from tasks.evaluation.prompt_scores import score_prompts
-from tasks.evaluation.report import Cell, Report
+from tasks.evaluation.rendering import Cell
+from tasks.evaluation.report import Report
 from tasks.evaluation.stored import StoredImages
 from tasks.evaluation.thumbnails import opened
 from tasks.tracking.stage_log import StageLog

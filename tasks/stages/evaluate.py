@@ -62,7 +62,7 @@ def run(context: StageContext) -> dict[str, float]:
         decision,
         prompts="captioning" in chosen or bool(cases),
     )
-    report, stored = Report(context), StoredImages.of(images, features)
+    report, stored = Report(context.parts, context.out, log), StoredImages.of(images, features)
     if chosen & set(HELD_OUT_SUITES):
         held_out = read_held_out(images, features, targets, adapters)
     if "captioning" in chosen:
