@@ -1,6 +1,7 @@
 # make run      set up, start the servers, run the whole pipeline on the embedded recipe
 # make test     set up, run the tests; test-fast: those that start no servers and no processes
-# make lint     ruff and strict typing
+# make lint     ruff, strict typing, and the documentation with warnings as errors
+# make docs     the documentation as a site, in site/
 # make stop     stop the servers and the worker
 PYTHON ?= python3
 RECIPE ?= embedded
@@ -38,7 +39,7 @@ test: setup
 test-fast: setup
 	$(BIN)/python -m pytest -m "not slow"
 
-lint: setup
+lint: setup docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

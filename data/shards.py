@@ -36,7 +36,7 @@ def shard_names(folder: Path, split: str | None = None) -> list[str]:
 def write_shard(path: Path, table: pa.Table) -> None:
     """Write a shard so that no reader ever sees a part of it, also after a crash.
 
-    Images and text targets are left as they are, the rest is zstd (docs/download.md has the
+    Images and text targets are left as they are, the rest is zstd (docs/experiments.md has the
     figures). Vectors have no dictionary: looking for repeated numbers costs more than writing them.
     """
     vectors = [f.name for f in table.schema if pa.types.is_fixed_size_list(f.type)]

@@ -158,7 +158,7 @@ def embedded() -> PipelineConfig:
 
 
 def opt_6_7b() -> PipelineConfig:
-    """The paper's run: OPT-6.7B, CLIP ViT-L/14, Stable Diffusion 1.5 (facts in docs/method.md)."""
+    """OPT-6.7B, CLIP ViT-L/14 and Stable Diffusion 1.5, as in docs/explanation/method.md."""
     return PipelineConfig(
         parts=PartsConfig(
             language=LanguageConfig(name="facebook/opt-6.7b", precision="bfloat16"),
@@ -168,7 +168,7 @@ def opt_6_7b() -> PipelineConfig:
             ),
         ),
         download=DownloadConfig(
-            source="webdataset",  # docs/download.md: the publisher's links are a third dead
+            source="webdataset",  # a third of the publisher's links is dead
             paths={
                 "train": "hf://datasets/pixparse/cc3m-wds/cc3m-train-*.tar",
                 "validation": "hf://datasets/pixparse/cc3m-wds/cc3m-validation-*.tar[:6000]",

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-REFERENCE = "the reference run (docs/method.md)"
+REFERENCE = "the reference run (docs/explanation/method.md)"
 PAPER = "the paper"
 
 

@@ -185,7 +185,7 @@ class HttpClient:
         The slot is kept meanwhile, so bodies cannot pile up before a slow consumer.
 
         Raises:
-            FetchError: there is none; its reason is one of docs/download.md.
+            FetchError: there is none; its reason is one of docs/how-to/your-own-data.md.
         """
         url = normalise(text)
         host = url.host or ""

@@ -45,7 +45,7 @@ def process(data: bytes, rules: ImageRules) -> EncodedImage:
     """Check, decode, turn upright, resize and encode.
 
     Raises:
-        ImageError: its reason is one of docs/download.md.
+        ImageError: its reason is one of docs/how-to/your-own-data.md.
     """
     kind = check_kind(data, WEB_FORMATS)
     fast = _fast_jpeg(data, rules) if kind == "jpeg" else None

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SOURCE = "docs/download.md"
+SOURCE = "docs/how-to/your-own-data.md"
 Mode = Literal["transient", "all"]
 
 

@@ -29,7 +29,8 @@ class TextTargetsConfig(ShardedConfig):
     """The generator's text-encoder output for every caption."""
 
     form: Literal["fp16", "int8"] = setting(
-        "fp16", "of the stored values: int8 takes 0.52 of the bytes (docs/download.md: its error)"
+        "fp16",
+        "of the stored values: int8 takes 0.52 of the bytes (docs/experiments.md: its error)",
     )
     batch_size: int = unfingerprinted(
         128, "captions that are encoded together", unit="captions", ge=1

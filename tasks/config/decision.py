@@ -33,8 +33,8 @@ class DecisionConfig(TrainingConfig, DecisionSettings):
         False, "judge each prompt against the usual gap between generated and retrieved images"
     )
     votes_file: str = contents(
-        "a TSV with votes of people (docs/evaluation.md). Its prompts take the place of split: "
-        "train_prompts of those with a confident label train, the rest validates"
+        "a TSV with votes of people (docs/reference/evaluation.md). Its prompts take the place of "
+        "split: train_prompts of those with a confident label train, the rest validates"
     )
     rare_classes: Literal["as_is", "weight", "resample"] = setting(
         "weight",

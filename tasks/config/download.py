@@ -13,7 +13,7 @@ from tasks.config.data import ShardedConfig
 
 
 class DownloadConfig(ShardedConfig, FetchPlan, ImageRules, HttpLimits):
-    """Pairs into image shards; docs/download.md says what each source wants."""
+    """Pairs into image shards; docs/how-to/your-own-data.md says what each source wants."""
 
     source: Literal["embedded", "cc3m", "folder", "webdataset", "huggingface"] = setting(
         "embedded", "of the pairs"

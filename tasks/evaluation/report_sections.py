@@ -75,8 +75,9 @@ def _generation(metrics: Mapping[str, float]) -> Section | None:
     return Section(
         "Generation from held-out captions",
         [
-            "The paper: GILLMapper beats the linear map in FID and CLIP similarity. Brackets hold "
-            "standard errors over captions, or deviations over seeds where there are several."
+            "In the paper the kinds of mapper are level here, on captions like those of training; "
+            "long multimodal contexts tell them apart. Brackets hold standard errors over "
+            "captions, or deviations over seeds where there are several."
         ],
         [table],
     )

@@ -41,7 +41,7 @@ def fan_out(
 
     Raises:
         RuntimeError: a runner is wanted that is not installed.
-        Whatever a batch raises, once the others have ended.
+        Exception: what a batch raised, once the others have ended.
     """
     # Imported here, since the processes of the other stages import this module too.
     from prefect import flow, task

@@ -42,7 +42,7 @@ def test_what_differs_is_told_from_the_component_and_not_from_the_recipe(lines):
 def test_text_has_value_unit_default_and_meaning(lines):
     text = as_text([lines["adapters.warmup_steps"], lines["mapper.betas"]]).splitlines()
     assert text[0] == "* adapters.warmup_steps = 2 steps (default 2000)"
-    assert text[1].endswith("Default from: the reference run (docs/method.md).")
+    assert text[1].endswith("Default from: the reference run (docs/explanation/method.md).")
     assert text[2].startswith("  mapper.betas = (0.9, 0.95)")
 
 
