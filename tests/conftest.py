@@ -10,7 +10,7 @@ import pytest
 import trustme
 from hostile import Server, serving
 
-pytest_plugins = ["trained_tiny"]
+pytest_plugins = ["tiers", "trained_tiny"]
 
 # Before torch, Prefect and MLflow are imported: quiet, and no spinning threads beside each other.
 os.environ |= {

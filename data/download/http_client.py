@@ -32,7 +32,6 @@ TRANSIENT = {
     "timeout", "short_body", "net_dns", "net_reset", "host_paused", "robots_unreachable",
     "http_408", "http_429", "http_500", "http_502", "http_503", "http_504",
 }  # fmt: skip
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _BLOCKED = "blocked address"
 _REDIRECTS = {301, 302, 303, 307, 308}
 _ROBOTS_BYTES = 500 << 10  # RFC 9309, 2.5
@@ -90,11 +89,9 @@ def is_public(
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1])
         if inner:
             return is_public(str(inner), allowed)
-        if ip in _NAT64:
-            return False
     if any(ip in network for network in allowed):
         return True
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved)  # NAT64's are reserved
 
 
 def opts_out(tags: Sequence[str]) -> str | None:

@@ -37,6 +37,7 @@ def test_files_that_are_no_images_are_refused_with_a_reason(tmp_path):
         assert str(tmp_path / name) in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_giant_is_refused_before_it_is_decoded(tmp_path):
     # 8,000 x 8,000 white pixels in some kB.
     Image.new("1", (8_000, 8_000), 1).save(tmp_path / "giant.png")

@@ -23,6 +23,7 @@ def image(tmp_path):
     return str(tmp_path / "a.png")
 
 
+@pytest.mark.process
 def test_it_runs_as_a_module(trained_var, image, tmp_path):
     out = tmp_path / "out"
     done = subprocess.run(
@@ -101,6 +102,7 @@ def mapper_run(var):
     return json.loads((var / "last_run.json").read_text())["stages"]["mapper"]["mlflow_run_id"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["generate", "--help"]])
 def test_help_waits_for_no_heavy_import(arguments):
     code = (

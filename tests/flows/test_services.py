@@ -28,6 +28,7 @@ def service(port, database=None):
                    f"http://127.0.0.1:{port}/health", database)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_port_of_something_else_is_an_error_with_a_remedy(var, said):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -36,6 +37,7 @@ def test_a_port_of_something_else_is_an_error_with_a_remedy(var, said):
             services._start(service(other.getsockname()[1]), said.append)
 
 
+@pytest.mark.process
 def test_a_service_that_ends_shows_its_log(var, said):
     (var / "logs").mkdir()
     command = [sys.executable, "-c", "print('no room for me')"]
@@ -52,6 +54,7 @@ def record(process, started=None):
     )
 
 
+@pytest.mark.process
 def test_a_dead_or_foreign_process_is_not_ours(var):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     process = psutil.Process(child.pid)
@@ -66,6 +69,7 @@ def test_a_dead_or_foreign_process_is_not_ours(var):
     assert services.process_of("probe") is None
 
 
+@pytest.mark.process
 def test_stopping_ends_the_whole_family(var):
     sleep = "import time; time.sleep(60)"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleep!r}])"
@@ -144,6 +148,7 @@ def prefect_service(tmp_path_factory):
             services.stop_all(lambda _: None)
 
 
+@pytest.mark.process
 def test_a_page_of_another_site_can_neither_read_nor_run(prefect_service):
     foreign = {"Origin": "http://evil.example"}
     with httpx.Client(base_url=prefect_service, timeout=30) as client:
@@ -157,6 +162,7 @@ def test_a_page_of_another_site_can_neither_read_nor_run(prefect_service):
         assert answer.status_code == 403, "a request without a token was taken"
 
 
+@pytest.mark.process
 def test_a_flow_run_cannot_set_its_command_or_environment(prefect_service):
     with httpx.Client(base_url=prefect_service, timeout=30) as client:
         token = client.get("/csrf-token", params={"client": "test"}).json()["token"]

@@ -139,6 +139,7 @@ def two_workers(tmp_path_factory):
     return {a: [load_file(folder / f"{a}-{rank}.safetensors") for rank in range(2)] for a in (1, 2)}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_workers_equal_one_worker(whole, two_workers, accumulate):
     first, second = two_workers[accumulate]

@@ -1,5 +1,6 @@
 """Data-dependent starts: what they compute, and that training from them goes faster."""
 
+import math
 from typing import get_args
 
 import pytest
@@ -82,6 +83,7 @@ def related(n=400):
     return inputs, targets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", get_args(MapperKind))
 @pytest.mark.parametrize("hidden", [4, 16])  # narrower and wider than the targets
 def test_fitted_start_knows_the_mean_target_and_trains_faster(kind, hidden):
@@ -150,3 +152,14 @@ def test_a_start_is_fitted_to_states_plus_embeddings(kind):
 def test_a_mapper_without_a_start_is_refused():
     with pytest.raises(TypeError, match=r"Mapper has no data-dependent initialization; use mapper"):
         start_mapper(Mapper(5, 7), torch.zeros(2, 3, 12), NOTHING, torch.zeros(2, 5, 7))
+
+
+def test_rare_words_weigh_more_by_hand():
+    """With two captions the regression meets both of their vectors exactly."""
+    embeddings = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0]])
+    features = torch.tensor([[0.0], [1.0]])
+    weight, bias = words_of_images(features, [[0, 1], [0, 2]], embeddings)
+    common, rare = 0.05, math.log(2) + 0.05  # a token of all captions still counts a little
+    for row, own in enumerate(([1.0, 0.0], [0.0, 1.0])):
+        vector = (common * 9 + rare * torch.tensor(own)) / (common + rare)
+        torch.testing.assert_close(weight @ features[row] + bias, vector)

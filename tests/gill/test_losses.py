@@ -56,3 +56,13 @@ def test_frozen_head_equals_plain_loss_and_gradients(bias):
         strict=True,
     ):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+def test_contrastive_loss_goes_both_ways_by_hand():
+    """An asymmetric matrix of scores: the mean over rows and the mean over columns differ."""
+    scores = torch.zeros(3, 3)
+    scores[0] = torch.tensor([0.0, math.log(2), math.log(3)])
+    loss = contrastive_loss(scores, torch.eye(3), torch.tensor(1.0))
+    rows = math.log(1 + 2 + 3) + 2 * math.log(1 + 1 + 1)
+    columns = math.log(1 + 1 + 1) + math.log(2 + 1 + 1) + math.log(3 + 1 + 1)
+    assert float(loss) == pytest.approx((rows / 3 + columns / 3) / 2)

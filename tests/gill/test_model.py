@@ -493,6 +493,7 @@ def test_a_folder_with_another_kind_of_model_is_refused(tmp_path):
         load_pretrained(str(tmp_path), "float32", torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_batch_is_the_same_to_the_bit_each_time():
     """A resumed run ends like one never killed only if no step adds up in the threads' order."""
     language = micro("Llama", hidden_size=256)

@@ -162,3 +162,36 @@ def test_some_parameters_learn_at_a_rate_of_their_own():
         expected = 0.025 if name.startswith("slow") else 0.1
         moved = (before[name] - p.detach()).abs()
         torch.testing.assert_close(moved, torch.full_like(moved, expected), atol=1e-4, rtol=0)
+
+
+def after(config, gradients, start=(1.0, -2.0), **more):
+    """The weights after updates with the given gradients, and what the trainer reported."""
+    module = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([start]))
+    trainer = Trainer(module, lambda g: {"loss": (module.weight[0] * g).sum()}, config, **more)
+    reports = list(trainer.run(torch.tensor(gradients)))
+    return module.weight.detach()[0], reports
+
+
+def test_gradients_are_cut_to_a_norm():
+    config = Optimization(steps=2, learning_rate=0.1, gradient_clip=1.0, weight_decay=0.0)
+    cut, reports = after(config, [[30.0, 40.0], [0.3, 0.4]])
+    assert [float(r.gradient_norm) for r in reports] == pytest.approx([50.0, 0.5])
+    # The same as gradients that were of norm 1 and 0.5 to begin with, and with no limit.
+    free = Optimization(**{**config.model_dump(), "gradient_clip": 1e9})
+    torch.testing.assert_close(cut, after(free, [[0.6, 0.8], [0.3, 0.4]])[0])
+    uncut = after(free, [[30.0, 40.0], [0.3, 0.4]])[0]
+    assert not torch.allclose(cut, uncut, atol=1e-3)
+
+
+def test_weights_decay_by_the_rate_times_the_setting():
+    config = Optimization(steps=2, learning_rate=0.1, weight_decay=0.5)
+    found, _ = after(config, [[0.0, 0.0], [0.0, 0.0]])
+    torch.testing.assert_close(found, torch.tensor([1.0, -2.0]) * (1 - 0.1 * 0.5) ** 2)
+
+
+def test_what_follows_an_update_is_called_after_each():
+    calls = []
+    after(Optimization(steps=3), [[1.0, 0.0]] * 3, after_step=lambda: calls.append(1))
+    assert len(calls) == 3

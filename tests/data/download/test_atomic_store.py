@@ -39,7 +39,7 @@ def fails(handle):
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("place", ["here", "s3"])
+@pytest.mark.parametrize("place", ["here", pytest.param("s3", marks=pytest.mark.process)])
 def test_a_write_that_fails_leaves_what_was_there(place, tmp_path, request):
     address = request.getfixturevalue("bucket") if place == "s3" else str(tmp_path / "store")
     store = Store(address)

@@ -27,7 +27,7 @@ from data.io.atomic import WriteError
 from data.sources.captioned_urls import CaptionedUrls
 
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.process]
 
 
 def run(source, given):

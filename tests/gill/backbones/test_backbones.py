@@ -21,6 +21,7 @@ def generator():
     return image_generator.load_embedded(GENERATOR)
 
 
+@pytest.mark.slow
 def test_embedded_scorer_matches_held_out_captions_to_images(encoder):
     pairs = [p for p, _ in zip(EmbeddedPack().pairs("test"), range(100), strict=False)]
     pooled = encoder.pooled(encoder.prepare(list(_images(pairs))))
@@ -84,6 +85,7 @@ def test_embeddings_of_another_shape_are_refused(generator):
         generator.generate(torch.zeros(1, 77, 768), [0], 1.0, 1)
 
 
+@pytest.mark.slow
 def test_the_embedded_language_model_converts_once_and_knows_language(tmp_path):
     folder = language.convert_embedded(tmp_path / "llm")
     made = (folder / "model.safetensors").stat().st_mtime_ns

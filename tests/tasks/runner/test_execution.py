@@ -16,6 +16,7 @@ from tasks.runner.registry import Stage, stage_named
 from tasks.runner.store import DiskFullError, MissingArtifactError, find
 from tasks.tracking import mlflow_runs
 
+pytestmark = pytest.mark.slow  # every stage is a run of MLflow, with a database of its own
 PROBE = Stage("probe", 1)
 
 

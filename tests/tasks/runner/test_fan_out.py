@@ -21,6 +21,7 @@ def shards(var):
     }
 
 
+@pytest.mark.process
 @pytest.mark.timeout(500)
 def test_ray_workers_make_the_same_shards_and_not_those_that_are_there(tmp_path, var):
     pytest.importorskip("prefect_ray")

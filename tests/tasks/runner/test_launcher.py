@@ -24,7 +24,7 @@ from tasks.runner.launcher import StageWorkerError
 from tasks.stages import adapters, clip_features, download, joint, mapper, text_targets
 from tasks.tracking.stage_log import ConsoleLog
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.process]
 STAGES = {"adapters": adapters, "mapper": mapper, "joint": joint}
 
 

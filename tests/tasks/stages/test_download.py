@@ -282,6 +282,7 @@ def test_a_shard_without_images_passes_through_the_next_stages(tmp_path):
     assert from_bytes(table, "feature").shape == (0, 12)
 
 
+@pytest.mark.process
 @pytest.mark.timeout(500)
 def test_two_ray_workers_take_a_slice_each(server, tmp_path, var):
     pytest.importorskip("prefect_ray")

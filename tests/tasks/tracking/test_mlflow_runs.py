@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tasks.tracking.mlflow_runs import is_lost, process_identity
 
 
+@pytest.mark.process
 def test_a_process_is_lost_when_it_is_gone_or_its_number_is_used_again():
     own = process_identity(os.getpid())
     assert not is_lost(own)

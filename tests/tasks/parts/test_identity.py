@@ -1,0 +1,30 @@
+"""Weights are told apart without loading them."""
+
+import os
+
+from tasks.config.parts import LanguageConfig
+from tasks.parts.identity import identity
+
+
+def test_embedded_parts_differ_by_kind_and_settings():
+    found = {
+        identity("language", LanguageConfig(name=name, precision=precision))
+        for name in ("tiny", "embedded")
+        for precision in ("float32", "bfloat16")
+    }
+    assert len(found) == 4
+
+
+def test_a_folder_is_what_its_files_are(tmp_path):
+    file = tmp_path / "sub" / "model.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(b"weights")
+    part = LanguageConfig(name=str(tmp_path))
+    first = identity("language", part)
+    assert identity("language", part) == first
+    file.write_bytes(b"another")
+    os.utime(file, ns=(1, 1))
+    second = identity("language", part)
+    assert second != first
+    (tmp_path / "config.json").write_text("{}")
+    assert identity("language", part) not in {first, second}

@@ -1,0 +1,44 @@
+"""Finished artifacts are found; a damaged one becomes unfinished work with its whole files."""
+
+import pytest
+
+from data.artifacts import MANIFEST
+from tasks.runner.store import MissingArtifactError, find, reopen, store_folder
+
+
+@pytest.fixture
+def made(var):
+    """An artifact of two files."""
+    folder = store_folder() / "probe" / "f00"
+    folder.mkdir(parents=True)
+    for name in ("a", "b", MANIFEST):
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_only_a_folder_with_a_manifest_is_an_artifact(made):
+    assert find("probe", "f00").path == made
+    assert find("probe", "other") is None
+    (made / MANIFEST).unlink()
+    assert find("probe", "f00") is None
+
+
+def test_a_damaged_artifact_keeps_its_whole_files(made):
+    reopen(find("probe", "f00"), ["b"])
+    assert find("probe", "f00") is None
+    (partial,) = store_folder().glob("probe/*")
+    assert partial.name == "f00.partial"
+    assert [p.name for p in partial.iterdir()] == ["a"]
+
+
+def test_older_unfinished_work_gives_way(made):
+    stale = made.with_name("f00.partial")
+    stale.mkdir()
+    (stale / "old").touch()
+    reopen(find("probe", "f00"), [])
+    assert sorted(p.name for p in stale.iterdir()) == ["a", "b"]
+
+
+def test_a_missing_input_says_what_to_run():
+    with pytest.raises(MissingArtifactError, match="mapper needs .*adapters.*gill/adapters"):
+        raise MissingArtifactError("mapper", "adapters")
