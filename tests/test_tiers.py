@@ -17,10 +17,14 @@ def listen():
         own.listen()
 
 
+def fork():
+    os.fork()  # looked up late: the guard replaces it
+
+
 STARTS = {
     "subprocess": lambda: subprocess.run([sys.executable, "-c", ""], check=True),
     "process": lambda: multiprocessing.get_context("spawn").Process(target=print).start(),
-    "fork": lambda: os.fork(),
+    "fork": fork,
     "listen": listen,
 }
 

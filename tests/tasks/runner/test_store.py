@@ -40,5 +40,5 @@ def test_older_unfinished_work_gives_way(made):
 
 
 def test_a_missing_input_says_what_to_run():
-    with pytest.raises(MissingArtifactError, match="mapper needs .*adapters.*gill/adapters"):
+    with pytest.raises(MissingArtifactError, match=r"mapper needs .*adapters.*gill/adapters"):
         raise MissingArtifactError("mapper", "adapters")

@@ -1,0 +1,224 @@
+"""Breaks the code in some thirty places, one at a time, and says which breaks no test notices.
+
+    python tests/mutants.py           apply each in a copy and run the tests named for it
+    python tests/mutants.py --check   only look whether each place is still there
+    python tests/mutants.py losses    those whose file has this word
+
+Run by hand; a survivor is a hole in the tests. An edit whose place is gone is an error: move it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PASSED, FAILED = 0, 1  # exit codes of pytest; all others mean that the tests did not run
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """An edit of a file, whose old text is there once, and the tests that should notice it."""
+
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+def of(file: str, tests: str, *edits: tuple[str, str]) -> list[Mutant]:
+    """Several edits of one file, with the same tests."""
+    return [Mutant(file, old, new, tuple(tests.split())) for old, new in edits]
+
+
+MUTANTS = [
+    *of(
+        "gill/losses.py",
+        "tests/gill/test_losses.py",
+        ("(F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2",
+         "F.cross_entropy(logits, labels)"),
+        ("difference.norm(dim=-1).mean()", "difference.norm(dim=(1, 2)).mean()"),
+        ("share.scatter_add_(1, img_at, -(~wanted[rows]).float()[:, None])", "pass"),
+    ),
+    *of(
+        "gill/losses.py",
+        "tests/gill/test_data_parallel.py::test_contrastive_parts_by_plain_autograd",
+        ("(scale - scale.detach()) * fraction", "(scale - scale.detach())"),
+    ),
+    *of(
+        "gill/training.py",
+        "tests/gill/test_training.py",
+        ("clip_grad_norm_(self.parameters, self.config.gradient_clip)",
+         'clip_grad_norm_(self.parameters, float("inf"))'),
+        ("weight_decay=config.weight_decay,", "weight_decay=0.0,"),
+        ("config.learning_rate * (step + 1) / config.warmup_steps",
+         "config.learning_rate * step / config.warmup_steps"),
+        ("torch.manual_seed(self.config.seed * 1_000_003 + self.step)", "pass"),
+        ("if self.after_step is not None:", "if False:"),
+        ('self.step = int(state["step"])', "self.step = 0"),
+    ),
+    *of(
+        "gill/retrieval.py",
+        "tests/gill/test_retrieval.py",
+        ("self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()", "self.logit_scale.exp()"),
+        ("self.text(img_states[:, 0].float())", "self.text(img_states[:, -1].float())"),
+        ("F.normalize(self.image(feature.float()), dim=-1)", "self.image(feature.float())"),
+    ),
+    *of(
+        "gill/tokens.py",
+        "tests/gill/test_tokens.py",
+        ("self.weight.mul_(self.norm / ", "self.weight.mul_(2 * self.norm / "),
+        (".clamp(min=1e-12)", ""),
+        ("persistent=False", "persistent=True"),
+    ),
+    *of(
+        "gill/captioning.py",
+        "tests/gill/test_captioning.py",
+        ("mapped.view(len(feature), self.num_visual_tokens, self.llm_dim)",
+         "mapped.view(len(feature), self.llm_dim, self.num_visual_tokens).mT"),
+    ),
+    *of(
+        "gill/packing.py",
+        "tests/gill/test_packing.py",
+        ("ahead + at - 1", "ahead + at"),
+        ("if second and bos_id is not None", "if False and bos_id is not None"),
+        ("_pad(prefixes, left=True)", "_pad(prefixes, left=False)"),
+    ),
+    *of(
+        "gill/decision.py",
+        "tests/gill/test_decision.py",
+        ("retrieve <= 1", "retrieve <= 2"),
+        ('"ret" if d < -margin', '"ret" if d < margin'),
+        ("self(img_states).softmax(-1)", "self(img_states).sigmoid()"),
+    ),
+    *of(
+        "gill/mapper.py",
+        "tests/gill/test_mapper.py",
+        ("keys * attention.head_dim**-0.5", "keys * 1.0"),
+        ("states.float() + img_embeddings.to(states.device)", "states.float()"),
+    ),
+    *of(
+        "gill/initialization.py",
+        "tests/gill/test_initialization.py::test_rare_words_weigh_more_by_hand "
+        "tests/gill/test_initialization.py::test_ridge_is_least_squares_with_a_penalty",
+        ("_COMMON = 0.05", "_COMMON = 0.5"),
+        ("weight = weight * ((target - centre).norm() / reached)", "pass"),
+        ("penalty * gram.diagonal().mean()", "penalty * gram.diagonal().sum()"),
+    ),
+    *of(
+        "gill/evaluation/retrieval.py",
+        "tests/gill/evaluation/test_metrics.py",
+        ("(position < k)", "(position <= k)"),
+        ("(scores >= own[:, None]).sum(-1) - 1", "(scores > own[:, None]).sum(-1)"),
+    ),
+    *of(
+        "gill/evaluation/images.py",
+        "tests/gill/evaluation/test_metrics.py",
+        ("F.normalize(x.float(), dim=1) - F.normalize(y.float(), dim=1)", "x.float() - y.float()"),
+    ),
+    *of(
+        "data/quantization.py",
+        "tests/data/test_quantization.py",
+        (".max(-1) / 127)", ".max(-1) / 64)"),
+        ("return BLOCK if dim % BLOCK == 0 else dim", "return dim"),
+    ),
+    *of(
+        "data/download/http_client.py",
+        "tests/data/download/test_http_client.py",
+        ("if not is_public(address[0], self._allowed):", "if False:"),
+        ("if inner:", "if False:"),
+        ("(ip.is_multicast or ip.is_reserved)", "ip.is_multicast"),
+        ("(ip.is_multicast or ip.is_reserved)", "ip.is_reserved"),
+        ("url = url.with_host(_dotted(host))", "pass"),
+    ),
+    *of(
+        "tasks/training/decision_model.py",
+        "tests/tasks/stages/test_decision.py::test_class_weights_by_hand",
+        ("len(labels) / (len(CHOICES) * counts)", "len(labels) / counts.sum().expand(2)"),
+    ),
+]  # fmt: skip
+
+
+def misplaced() -> list[str]:
+    """The edits whose old text is not in its file exactly once."""
+    found = []
+    for mutant in MUTANTS:
+        count = (ROOT / mutant.file).read_text().count(mutant.old)
+        if count != 1:
+            found.append(f"{mutant.file}: {count} times {mutant.old!r}")
+    return found
+
+
+def run(tree: Path, tests: tuple[str, ...]) -> int:
+    """The exit code of pytest in a child, which has the libraries in memory already."""
+    child = os.fork()
+    if child == 0:
+        import pytest
+
+        os.chdir(tree)
+        sys.path[0] = str(tree)
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+        code = pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider"])
+        os._exit(int(code))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def judge(tree: Path, mutant: Mutant) -> str:
+    """``killed``, ``survived``, or what kept the tests from running."""
+    path = tree / mutant.file
+    whole = path.read_text()
+    path.write_text(whole.replace(mutant.old, mutant.new))
+    code = run(tree, mutant.tests)
+    path.write_text(whole)
+    return {PASSED: "SURVIVED", FAILED: "killed"}.get(code, f"NOT RUN (pytest ended with {code})")
+
+
+def preload() -> None:
+    """Import what is dear once; children share it. Nothing of this project, which changes."""
+    os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", PYTHONDONTWRITEBYTECODE="1")
+    sys.dont_write_bytecode = True
+    import aiohttp
+    import pytest
+    import scipy.stats
+    import sklearn.metrics
+    import torch
+    import transformers
+
+    assert all((aiohttp, pytest, scipy.stats, sklearn.metrics, torch, transformers))
+
+
+def main(words: list[str]) -> int:
+    """Judge the mutants whose file has one of the words; returns the number not killed."""
+    if lost := misplaced():
+        print("these edits have lost their place:", *lost, sep="\n  ")
+        return len(lost)
+    if words == ["--check"]:
+        print(f"{len(MUTANTS)} edits, each in its place")
+        return 0
+    chosen = [m for m in MUTANTS if not words or any(word in m.file for word in words)]
+    preload()
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        skip = shutil.ignore_patterns(".*", "__pycache__", "var", "shared", "docs")
+        shutil.copytree(ROOT, tree, ignore=skip)
+        for tests in sorted({m.tests for m in chosen}):
+            if (code := run(tree, tests)) != PASSED:
+                print(f"{' '.join(tests)}: pytest ends with {code} on the code as it is")
+                return 1
+        alive = 0
+        for mutant in chosen:
+            found = judge(tree, mutant)
+            alive += found != "killed"
+            print(f"{found}  {mutant.file}: {mutant.old} -> {mutant.new}", flush=True)
+    print(f"{len(chosen) - alive} of {len(chosen)} killed")
+    return alive
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(sys.argv[1:]), 100))
