@@ -14,12 +14,14 @@ import multiprocessing.process
 import os
 import socket
 import subprocess
+from collections.abc import Generator
 from typing import Any, NoReturn
 
 import pytest
 
 TIER_OF_FIXTURE = {
     "prefect_server": "process",
+    "prefect_service": "process",
     "bucket": "process",
     "server": "slow",
     "trained": "slow",
@@ -50,10 +52,13 @@ def _refuse(*_: Any, **__: Any) -> NoReturn:
     pytest.fail("a fast test starts a process or a server: mark it `process` or `slow`")
 
 
-@pytest.fixture(autouse=True)
-def _fast_starts_nothing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if tier(request.node) == "fast":
-        monkeypatch.setattr(subprocess.Popen, "__init__", _refuse)
-        monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", _refuse)
-        monkeypatch.setattr(os, "fork", _refuse)
-        monkeypatch.setattr(socket.socket, "listen", _refuse)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a fast test, and the fixtures that are made for it, start nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        if tier(item) == "fast":
+            patch.setattr(subprocess.Popen, "__init__", _refuse)
+            patch.setattr(multiprocessing.process.BaseProcess, "start", _refuse)
+            patch.setattr(os, "fork", _refuse)
+            patch.setattr(socket.socket, "listen", _refuse)
+        return (yield)

@@ -14,6 +14,8 @@ from tasks.stages import clip_features, text_targets
 from tasks.stages.download import run as download
 from tasks.tracking.stage_log import ConsoleLog
 
+pytestmark = pytest.mark.slow  # five runs of stages on frozen parts
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
