@@ -43,6 +43,7 @@ TESTED_IN = {
     "tasks/evaluation/held_out_suites.py": "tasks/stages/test_evaluate.py",
     "tasks/evaluation/prompt_scores.py": "tasks/stages/test_evaluate.py",
     "tasks/evaluation/report.py": "tasks/stages/test_evaluate.py",
+    "tasks/evaluation/report_sections.py": "tasks/stages/test_evaluate.py",
     "tasks/evaluation/sweep.py": "flows/test_ablation.py",
     "tasks/parts/loading.py": "tasks/inference/test_loading.py",
     "tasks/parts/retrieval_index.py": "tasks/inference/test_loading.py",
