@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+OUTPUT = "pytest.log"
 PASSED, FAILED = 0, 1  # exit codes of pytest; all others mean that the tests did not run
 
 
@@ -161,9 +162,9 @@ def run(tree: Path, tests: tuple[str, ...]) -> int:
 
         os.chdir(tree)
         sys.path[0] = str(tree)
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
+        with (tree / OUTPUT).open("w") as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
         code = pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider"])
         os._exit(int(code))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -209,6 +210,7 @@ def main(words: list[str]) -> int:
         shutil.copytree(ROOT, tree, ignore=skip)
         for tests in sorted({m.tests for m in chosen}):
             if (code := run(tree, tests)) != PASSED:
+                print((tree / OUTPUT).read_text()[-3000:])
                 print(f"{' '.join(tests)}: pytest ends with {code} on the code as it is")
                 return 1
         alive = 0

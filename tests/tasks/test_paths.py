@@ -32,6 +32,7 @@ def test_without_it_they_are_those_of_the_checkout(monkeypatch, name):
     assert found[name] == expected[name]
 
 
+@pytest.mark.process
 def test_runs_are_linked_to_the_port_that_is_set(var, monkeypatch):
     from tasks.runner.pipeline_run import run_link
 
