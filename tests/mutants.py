@@ -138,7 +138,7 @@ MUTANTS = [
     ),
     *of(
         "tasks/training/decision_model.py",
-        "tests/tasks/stages/test_decision.py::test_class_weights_by_hand",
+        "tests/tasks/training/test_decision_model.py::test_class_weights_by_hand",
         ("len(labels) / (len(CHOICES) * counts)", "len(labels) / counts.sum().expand(2)"),
     ),
 ]  # fmt: skip
