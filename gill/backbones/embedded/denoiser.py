@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 CAPTION_DROPOUT = 0.1
 WEIGHT_CAP = 5.0
-CONDITION_NOISE = 0.3
+CONDITION_NOISE = 0.4
 
 
 class MovingAverage(nn.Module):
@@ -63,3 +63,29 @@ def velocity_loss(
     variance = 1 - scheduler.alphas_cumprod[times]
     weight = (WEIGHT_CAP * variance).clamp(max=1.0)
     return (weight * (predicted.float() - target).square().mean((1, 2, 3))).mean()
+
+
+@torch.no_grad()
+def sample_latents(
+    unet: Any, sampler: Any, rows: Tensor, empty: Tensor, seed: int, steps: int, guidance: float
+) -> Tensor:
+    """Latents ``(n, c, edge, edge)`` sampled with classifier-free guidance.
+
+    Args:
+        rows: ``(n, rows, width)``. empty: ``(rows, width)``. seed: of the first image; the others
+            follow, so that an image does not depend on its batch.
+    """
+    edge, channels = unet.config.sample_size, unet.config.in_channels
+    noise = [
+        torch.randn(channels, edge, edge, generator=torch.Generator().manual_seed(seed + i))
+        for i in range(len(rows))
+    ]
+    sampler.set_timesteps(steps)
+    latents = torch.stack(noise) * sampler.init_noise_sigma
+    both = torch.cat([empty.expand_as(rows), rows])
+    for time in sampler.timesteps:
+        found = unet(torch.cat([latents, latents]), time, both).sample.float()
+        without, with_text = found.chunk(2)
+        velocity = without + guidance * (with_text - without)
+        latents = sampler.step(velocity, time, latents).prev_sample
+    return latents

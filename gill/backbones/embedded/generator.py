@@ -21,7 +21,7 @@ class UNetShape:
 
     edge: int = 8
     latents: int = 16
-    widths: tuple[int, ...] = (128, 256)
+    widths: tuple[int, ...] = (128, 160)
     layers: int = 1
     depth: int = 1
     heads: int = 4
@@ -54,8 +54,8 @@ def new_unet(shape: UNetShape, text: TextShape) -> Any:
         out_channels=shape.latents,
         block_out_channels=shape.widths,
         layers_per_block=shape.layers,
-        down_block_types=("CrossAttnDownBlock2D",) * len(shape.widths),
-        up_block_types=("CrossAttnUpBlock2D",) * len(shape.widths),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=text.width,
         attention_head_dim=shape.heads,  # diffusers' name; for this class the number of heads
         transformer_layers_per_block=shape.depth,

@@ -2,7 +2,7 @@
 
 MiniLM is made for the meaning of a whole sentence and hardly says what is left of what. A few
 learned queries read its states and are what the UNet attends to. They are few and normalised, so
-that a mapper can learn to make them; the first ones have fixed roles (see ``parsing``).
+that a mapper can learn to make them; each has a fixed role (see ``codes``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class TextShape:
 
     states: int = 384
     tokens: int = 32
-    queries: int = 8
+    queries: int = 5
     width: int = 256
     depth: int = 3
     heads: int = 4
