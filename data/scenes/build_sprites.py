@@ -41,7 +41,7 @@ def image_paths(source: Path) -> dict[str, Path]:
 
 
 def sprite(path: Path, edge: int) -> np.ndarray:
-    """Cut an emoji to its shape and fit it into a square: ``(edge, edge, 4)`` uint8, premultiplied."""
+    """Cut an emoji to its shape, fit it into a square: ``(edge, edge, 4)`` uint8, premultiplied."""
     with Image.open(path) as opened:
         image = opened.convert("RGBA")
     image = image.crop(image.getchannel("A").point(lambda a: 255 * (a > 16)).getbbox())
@@ -49,7 +49,7 @@ def sprite(path: Path, edge: int) -> np.ndarray:
     rgba[..., :3] *= rgba[..., 3:] / 255
     room = edge - 2 * MARGIN
     scale = room / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     planes = [
         np.asarray(
             Image.fromarray(rgba[..., c].astype(np.float32)).resize(size, Image.Resampling.LANCZOS)

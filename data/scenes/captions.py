@@ -100,22 +100,21 @@ def subject(scene: Scene, draws: Draws) -> str:
     said = [group_words(group, draws) for group in scene.groups]
     if len(said) == 1:
         return said[0]
-    if len(said) == 2:
-        if not scene.relation:
-            first, second = said if draws.percent(50) else said[::-1]
-            return f"{first} {draws.choice(BESIDE)} {second}"
-        if draws.percent(50):
-            return f"{said[0]} {draws.choice(RELATION_WORDS[scene.relation])} {said[1]}"
-        return f"{said[1]} {draws.choice(RELATION_WORDS[OPPOSITE[scene.relation]])} {said[0]}"
-    others = said[1:] if draws.percent(50) else said[:0:-1]
     if not scene.relation:
-        turn = draws.below(3)
-        listed = (said + said)[turn : turn + 3]
-        return f"{listed[0]}, {listed[1]} and {listed[2]}"
-    pair = f"{others[0]} and {others[1]}"
+        return _listed(said, draws)
+    others = said[1:] if draws.percent(50) else said[:0:-1]
+    rest = " and ".join(others)
     if draws.percent(50):
-        return f"{said[0]} {draws.choice(RELATION_WORDS[scene.relation])} {pair}"
-    return f"{pair} {draws.choice(RELATION_WORDS[OPPOSITE[scene.relation]])} {said[0]}"
+        return f"{said[0]} {draws.choice(RELATION_WORDS[scene.relation])} {rest}"
+    return f"{rest} {draws.choice(RELATION_WORDS[OPPOSITE[scene.relation]])} {said[0]}"
+
+
+def _listed(said: list[str], draws: Draws) -> str:
+    turn = draws.below(len(said))
+    listed = said[turn:] + said[:turn]
+    if len(listed) == 2:
+        return f"{listed[0]} {draws.choice(BESIDE)} {listed[1]}"
+    return f"{listed[0]}, {listed[1]} and {listed[2]}"
 
 
 def _phrase(what: str, where: str, ground: str, draws: Draws) -> str:
@@ -127,22 +126,21 @@ def _phrase(what: str, where: str, ground: str, draws: Draws) -> str:
     return f"{what}{where} {ground}"
 
 
+SENTENCES = (
+    "There {be} {what}{where} {ground}.",
+    "{Ground} there {be} {what}{where}.",
+    "You can see {what}{where} {ground}.",
+    "This image shows {what}{where} {ground}.",
+    "{Ground}, you see {what}{where}.",
+    "Here {be} {what}{where} {ground}.",
+    "We are looking at {what}{where} {ground}.",
+)
+
+
 def _sentence(what: str, where: str, ground: str, draws: Draws) -> str:
-    is_are = "are" if what.startswith(MANY) else "is"
-    form = draws.below(7)
-    if form == 0:
-        return f"There {is_are} {what}{where} {ground}."
-    if form == 1:
-        return f"{_capital(ground)} there {is_are} {what}{where}."
-    if form == 2:
-        return f"You can see {what}{where} {ground}."
-    if form == 3:
-        return f"This image shows {what}{where} {ground}."
-    if form == 4:
-        return f"{_capital(ground)}, you see {what}{where}."
-    if form == 5:
-        return f"Here {is_are} {what}{where} {ground}."
-    return f"We are looking at {what}{where} {ground}."
+    be = "are" if what.startswith(MANY) else "is"
+    form = draws.choice(SENTENCES)
+    return form.format(be=be, what=what, where=where, ground=ground, Ground=_capital(ground))
 
 
 OPENINGS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -30,7 +30,6 @@ COLOURS: dict[str, Colour] = {
     "pink": (246, 168, 200),
     "brown": (128, 86, 56),
 }
-HORIZON = 40  # row at which the land begins
 
 
 def sprite_corner(number: int, size: str) -> tuple[int, int]:
@@ -66,56 +65,48 @@ def _fade(top: Colour, bottom: Colour, rows: int) -> Pixels:
     return np.repeat(column[:, None, :], EDGE, axis=1).astype(np.uint8)
 
 
-def _stack(*bands: Pixels) -> Pixels:
-    return np.concatenate(bands)
-
-
-def _speckled(image: Pixels, points: Iterable[tuple[int, int]], colour: Colour) -> Pixels:
-    for x, y in points:
-        image[y : y + 1, x : x + 1] = colour
-        image[y, x] = colour
-    return image
-
-
 STARS = ((5, 4), (14, 11), (23, 3), (30, 16), (41, 7), (50, 13), (58, 4), (9, 22), (19, 29),
          (36, 26), (47, 31), (60, 23), (28, 9), (55, 34), (3, 33))  # fmt: skip
 BUBBLES = ((8, 10), (9, 24), (52, 14), (53, 30), (30, 6), (44, 46), (16, 40), (58, 52), (24, 56))
 
 
+# Bands from top to bottom: rows, colour at the top, colour at the bottom.
+Band = tuple[int, Colour, Colour]
+BANDS: dict[str, tuple[Band, ...]] = {
+    "meadow": ((40, (120, 190, 250), (206, 234, 255)), (24, (110, 190, 80), (62, 140, 52))),
+    "beach": ((32, (96, 180, 250), (190, 230, 255)), (8, (38, 130, 200), (70, 180, 214)),
+              (24, (244, 224, 160), (222, 190, 116))),
+    "snow": ((40, (168, 192, 222), (214, 226, 242)), (24, (255, 255, 255), (228, 234, 246))),
+    "desert": ((40, (255, 206, 130), (255, 240, 206)), (24, (216, 148, 78), (180, 104, 46))),
+    "street": ((40, (176, 206, 240), (222, 232, 244)), (24, (98, 98, 104), (62, 62, 68))),
+    "deep sea": ((64, (22, 116, 176), (6, 26, 86)),),
+    "sunset": ((40, (104, 58, 140), (255, 156, 66)), (24, (76, 40, 66), (36, 20, 42))),
+    "night": ((40, (10, 14, 46), (40, 50, 104)), (24, (26, 40, 44), (12, 20, 26))),
+}  # fmt: skip
+ROAD_MARKS = [(x + i, y) for x in (2, 24, 46) for i in range(14) for y in (51, 52)]
+DETAILS: dict[str, tuple[Sequence[tuple[int, int]], Colour]] = {
+    "street": (ROAD_MARKS, (240, 240, 232)),
+    "deep sea": (BUBBLES, (150, 214, 240)),
+    "night": (STARS, (250, 246, 210)),
+}
+
+
 @cache
 def ground_image(ground: str) -> Pixels:
-    """An empty ground ``(EDGE, EDGE, 3)``; do not write into it."""
-    land = EDGE - HORIZON
+    """An empty ground ``(EDGE, EDGE, 3)``; do not write into it.
+
+    Raises:
+        ValueError: there is no such ground.
+    """
     if ground in COLOURS:
         return np.broadcast_to(np.array(COLOURS[ground], np.uint8), (EDGE, EDGE, 3)).copy()
-    if ground == "meadow":
-        return _stack(_fade((120, 190, 250), (206, 234, 255), HORIZON),
-                      _fade((110, 190, 80), (62, 140, 52), land))  # fmt: skip
-    if ground == "beach":
-        return _stack(_fade((96, 180, 250), (190, 230, 255), HORIZON - 8),
-                      _fade((38, 130, 200), (70, 180, 214), 8),
-                      _fade((244, 224, 160), (222, 190, 116), land))  # fmt: skip
-    if ground == "snow":
-        return _stack(_fade((168, 192, 222), (214, 226, 242), HORIZON),
-                      _fade((255, 255, 255), (228, 234, 246), land))  # fmt: skip
-    if ground == "desert":
-        return _stack(_fade((255, 206, 130), (255, 240, 206), HORIZON),
-                      _fade((216, 148, 78), (180, 104, 46), land))  # fmt: skip
-    if ground == "street":
-        image = _stack(_fade((176, 206, 240), (222, 232, 244), HORIZON),
-                       _fade((98, 98, 104), (62, 62, 68), land))  # fmt: skip
-        for x in (2, 24, 46):
-            image[HORIZON + 11 : HORIZON + 13, x : x + 14] = (240, 240, 232)
-        return image
-    if ground == "deep sea":
-        return _speckled(_fade((22, 116, 176), (6, 26, 86), EDGE), BUBBLES, (150, 214, 240))
-    if ground == "sunset":
-        return _stack(_fade((104, 58, 140), (255, 156, 66), HORIZON),
-                      _fade((76, 40, 66), (36, 20, 42), land))  # fmt: skip
-    if ground == "night":
-        sky = _speckled(_fade((10, 14, 46), (40, 50, 104), HORIZON), STARS, (250, 246, 210))
-        return _stack(sky, _fade((26, 40, 44), (12, 20, 26), land))
-    raise ValueError(f"the ground is {ground!r}; use one of {', '.join(GROUNDS)}")
+    if ground not in BANDS:
+        raise ValueError(f"the ground is {ground!r}; use one of {', '.join(GROUNDS)}")
+    image = np.concatenate([_fade(top, bottom, rows) for rows, top, bottom in BANDS[ground]])
+    points, colour = DETAILS.get(ground, ((), (0, 0, 0)))
+    for x, y in points:
+        image[y, x] = colour
+    return image
 
 
 def paint(scene: Scene, out: Pixels | None = None) -> Pixels:

@@ -51,7 +51,8 @@ def train_autoencoder(folder: Path) -> dict[str, float]:
     vae.eval()
     with torch.no_grad():
         held_out = images_of(world, "test_new", 0, 512)
-        error = torch.cat([(vae(part)[1] - part).abs().mean((1, 2, 3)) for part in held_out.split(64)])
+        errors = [(vae(part)[1] - part).abs().mean((1, 2, 3)) for part in held_out.split(64)]
+        error = torch.cat(errors)
     return {"absolute_error": float(error.mean()), "standard_error": float(error.std() / 512**0.5)}
 
 

@@ -90,9 +90,7 @@ class Chunks:
             step += 1
 
 
-def new_trainer(
-    unet: Any, average: MovingAverage, empty: Tensor, config: Optimization
-) -> Trainer:
+def new_trainer(unet: Any, average: MovingAverage, empty: Tensor, config: Optimization) -> Trainer:
     """The UNet's trainer; batches are pairs of latents and text rows."""
     scheduler = new_scheduler()
 

@@ -48,9 +48,7 @@ def truth_of(world: World, split: Split, start: int, count: int) -> Tensor:
     return torch.tensor([columns(world.scene(split, i)) for i in range(start, start + count)])
 
 
-def captions_of(
-    world: World, split: Split, start: int, count: int, variant: int = 0
-) -> list[str]:
+def captions_of(world: World, split: Split, start: int, count: int, variant: int = 0) -> list[str]:
     """One caption of each scene."""
     scenes = range(start, start + count)
     return [caption(world.scene(split, i), split, i, variant) for i in scenes]

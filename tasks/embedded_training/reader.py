@@ -65,7 +65,8 @@ def train_reader(folder: Path) -> dict[str, float]:
             strength = 0.6 * torch.rand(half, 1, 1, 1)
             images[:half] = vae.decoder(latents + strength * torch.randn_like(latents))
         images = images + READER_NOISE * torch.rand(len(images), 1, 1, 1) * torch.randn_like(images)
-        return {"loss": reader_loss(*reader(images), cells, grounds)}
+        seen, behind = reader(images)
+        return {"loss": reader_loss(seen, behind, cells, grounds)}
 
     def batches(step: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         while True:
@@ -93,7 +94,7 @@ def scores_of(scenes: Sequence[Scene], readings: Sequence[Reading]) -> dict[str,
         seen = [Seen(o.kind, o.size, o.x, o.y) for o in reading.objects]
         for factor, value in score(scene, seen, reading.ground).items():
             found.setdefault(factor, []).append(value)
-    return {factor: torch.tensor(found[factor]) for factor in (*FACTORS, "order") if factor in found}
+    return {k: torch.tensor(found[k]) for k in (*FACTORS, "order") if k in found}
 
 
 def summary(scores: dict[str, Tensor]) -> dict[str, float]:

@@ -48,7 +48,9 @@ def load_unet(path: Path) -> tuple[Any, int]:
     return unet.eval(), int(state["step"]) * BATCH
 
 
-def rows_of(folder: Path, world: World, split: Split, count: int, text: bool) -> tuple[Tensor, Tensor]:
+def rows_of(
+    folder: Path, world: World, split: Split, count: int, text: bool
+) -> tuple[Tensor, Tensor]:
     """Rows of scenes from their captions or their code, and the rows of nothing."""
     if not text:
         codes = new_codes()

@@ -3,9 +3,10 @@
 What a caption says is a handful of classes: object, number and size of up to three groups, the
 arrangement, the ground. Each class has a random vector that is never trained. A group's row is the
 sum of its vectors and of a tag that says which row it is; the rows are normalised. A caption that
-says nothing has the tags alone, from which guidance steers away. The groups come in the order of their places, so "the cat is left of the dog" and "the dog is right of the cat"
-have the same rows. The UNet is trained on the rows of the truth, at no cost for text; the text
-layers are trained to make these rows from captions. Neither waits for the other.
+says nothing has the tags alone, from which guidance steers away. The groups come in the order of
+their places, so "the cat is left of the dog" and "the dog is right of the cat" have the same rows.
+The UNet is trained on the rows of the truth, at no cost for text; the text layers are trained to
+make these rows from captions. Neither waits for the other.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class TruthCodes(nn.Module):
         scene = [("arrangements", sizes.arrangements, 1.0), ("grounds", sizes.grounds, 1.0)]
         for name, classes, scale in group + scene:
             self.register_buffer(name, table(classes, scale))
+        self.tags: Tensor
         names = ["objects", "numbers", "sizes"] * GROUPS + ["arrangements", "grounds"]
         self.columns = [(min(c // 3, GROUPS) + (c == 10), name) for c, name in enumerate(names)]
 

@@ -33,7 +33,8 @@ class MovingAverage(nn.Module):
         self.updates += 1
         done = float(self.updates)
         decay = min(self.longest, (1 + done) / (10 + done))
-        ours, theirs = list(self.average.parameters()), list(module.parameters())
+        ours: list[Tensor] = list(self.average.parameters())
+        theirs: list[Tensor] = list(module.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - decay)
 
 
