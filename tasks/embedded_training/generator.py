@@ -5,6 +5,7 @@ A chunk of scenes is painted and encoded once and then used several times with n
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +18,12 @@ from torch import Tensor
 from data.scenes.grammar import World
 from gill.backbones.embedded.captions import ChunkOrder
 from gill.backbones.embedded.denoiser import MovingAverage, velocity_loss
-from gill.backbones.embedded.generator import UNetShape, new_unet
+from gill.backbones.embedded.generator import UNetShape, load_weights, new_unet
 from gill.backbones.embedded.text_encoder import TextShape
 from gill.backbones.image_generator import new_scheduler
 from gill.training import Optimization, Trainer
 from tasks.embedded_training.autoencoder import load_autoencoder
-from tasks.embedded_training.common import drive, images_of, save
+from tasks.embedded_training.common import drive, images_of, load, save
 from tasks.embedded_training.parser import new_codes, truth_of
 
 logger = logging.getLogger("gill.backbones")
@@ -102,14 +103,41 @@ def new_trainer(unet: Any, average: MovingAverage, empty: Tensor, config: Optimi
     )
 
 
-def train_generator(folder: Path, images: int = 5_000_000) -> dict[str, float]:
-    """Train until so many images have been seen, from the checkpoint if there is one."""
+def averaged_unet(path: Path) -> tuple[Any, int]:
+    """A UNet with the averaged weights of a checkpoint or milestone, and the images it has seen."""
+    state = load(path)
+    unet = new_unet(UNetShape(), TextShape())
+    if "unet" in state:
+        unet.load_state_dict(state["unet"])
+        return unet.eval(), int(state["images"])
+    averaged = state["companions"]["average"]
+    start = "average."
+    unet.load_state_dict(
+        {k.removeprefix(start): v for k, v in averaged.items() if k.startswith(start)}
+    )
+    return unet.eval(), int(state["step"]) * BATCH
+
+
+def train_generator(
+    folder: Path, images: int = 5_000_000, shipped: Path | None = None
+) -> dict[str, float]:
+    """Train until so many images have been seen, from the checkpoint if there is one.
+
+    Args:
+        shipped: where there is no checkpoint, begin with the shipped averaged weights and at the
+            number of images they had seen, with a new optimizer.
+    """
     order = ChunkOrder(CHUNK, BATCH, PASSES)
     chunks = Chunks(folder, order)
     torch.manual_seed(0)
     unet, copy = (
         new_unet(UNetShape(), TextShape()).to(memory_format=torch.channels_last) for _ in range(2)
     )
+    begin = 0
+    if shipped is not None:
+        load_weights(unet, shipped / "unet" / "diffusion_pytorch_model.safetensors")
+        unet.requires_grad_(True)
+        begin = json.loads((shipped / "training.json").read_text())["generator"]["images_seen"]
     average = MovingAverage(unet, copy)
     empty = chunks.codes.empty()
     config = Optimization(
@@ -122,6 +150,8 @@ def train_generator(folder: Path, images: int = 5_000_000) -> dict[str, float]:
         seed=1,
     )
     trainer = new_trainer(unet, average, empty, config)
+    trainer.step = begin // BATCH
+    average.updates.fill_(trainer.step)
 
     def keep_milestone(step: int) -> None:
         seen = step * BATCH

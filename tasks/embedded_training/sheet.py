@@ -15,11 +15,10 @@ from torch import Tensor
 
 from data.scenes.grammar import Split, World
 from gill.backbones.embedded.denoiser import sample_latents
-from gill.backbones.embedded.generator import UNetShape, new_unet
-from gill.backbones.embedded.text_encoder import TextShape
 from gill.backbones.image_generator import new_sampler
 from tasks.embedded_training.autoencoder import load_autoencoder
-from tasks.embedded_training.common import FOLDER, load
+from tasks.embedded_training.common import FOLDER
+from tasks.embedded_training.generator import averaged_unet
 from tasks.embedded_training.parser import (
     captions_of,
     encode_rows,
@@ -28,24 +27,6 @@ from tasks.embedded_training.parser import (
     truth_of,
 )
 from tasks.embedded_training.reader import load_reader, scores_of, summary
-
-
-def load_unet(path: Path) -> tuple[Any, int]:
-    """A UNet with the averaged weights of a checkpoint or milestone, and the images it has seen."""
-    state = load(path)
-    unet = new_unet(UNetShape(), TextShape())
-    if "unet" in state:
-        unet.load_state_dict(state["unet"])
-        return unet.eval(), int(state["images"])
-    averaged = {
-        k.removeprefix("average."): v
-        for k, v in state["companions"]["average"].items()
-        if k.startswith("average.")
-    }
-    unet.load_state_dict(averaged)
-    from tasks.embedded_training.generator import BATCH
-
-    return unet.eval(), int(state["step"]) * BATCH
 
 
 def rows_of(
@@ -108,7 +89,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO)
     world = World(arguments.objects)
     split, count = arguments.split, arguments.count
-    unet, seen = load_unet(arguments.checkpoint)
+    unet, seen = averaged_unet(arguments.checkpoint)
     vae = load_autoencoder(arguments.folder)
     rows, empty = rows_of(arguments.folder, world, split, count, arguments.text)
     images = images_from(unet, vae, rows, empty, arguments.steps, arguments.guidance)
