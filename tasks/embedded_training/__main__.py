@@ -18,6 +18,7 @@ import torch
 from tasks.embedded_training.autoencoder import train_autoencoder
 from tasks.embedded_training.common import FOLDER, logger
 from tasks.embedded_training.generator import train_generator
+from tasks.embedded_training.heads import train_heads
 from tasks.embedded_training.parser import train_parser
 from tasks.embedded_training.reader import train_reader
 from tasks.embedded_training.shipping import SHIPPED, ship
@@ -27,6 +28,7 @@ STEPS: dict[str, Callable[..., dict[str, float]]] = {
     "parser": train_parser,
     "generator": train_generator,
     "reader": train_reader,
+    "heads": train_heads,
     "ship": ship,
 }
 
