@@ -84,6 +84,11 @@ def ground_words(ground: str, draws: Draws) -> str:
     return draws.choice(PLAIN_WORDS).format(colour)
 
 
+def ground_forms(ground: str) -> tuple[str, ...]:
+    """All ways in which captions name a ground."""
+    return GROUND_WORDS.get(ground) or ((ground, "grey") if ground == "gray" else (ground,))
+
+
 def group_words(group: Group, draws: Draws) -> str:
     """A group as a noun phrase: "a small cat", "two huge dogs"."""
     thing, size = BY_NAME[group.name], draws.choice(SIZE_WORDS[group.size])

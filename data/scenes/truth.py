@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
+from data.scenes.captions import ground_forms
 from data.scenes.grammar import GROUNDS, PLACES, SIZES, Group, Scene
-from data.scenes.objects import THINGS
+from data.scenes.objects import BY_NAME, THINGS
 
 NUMBER_OF = {thing.name: i + 1 for i, thing in enumerate(THINGS)}  # 0: there is none
 SIZE_NUMBERS = {size: i for i, size in enumerate(SIZES)}
@@ -33,23 +37,60 @@ def arrangement(scene: Scene) -> str:
     return {"above": "one over two", "below": "one under two", "": "three kinds"}[scene.relation]
 
 
-def ordered_groups(scene: Scene) -> list[Group]:
-    """Groups from left to right or from top to bottom, where that is said; else by kind.
+def ordered_groups(scene: Scene, order: Sequence[int]) -> list[Group]:
+    """Groups from left to right or from top to bottom, where that is said; else in a given order.
 
     Of three kinds the one that stands alone comes first.
+
+    Args:
+        order: numbers of the groups, in the order in which a caption names them.
     """
-    groups = list(scene.groups)
-    if len(groups) == 2 and scene.relation:
-        return groups if scene.relation in ("left of", "above") else groups[::-1]
-    first = groups[:1] if scene.relation else []
-    rest = groups[len(first) :]
-    return first + sorted(rest, key=lambda g: NUMBER_OF[g.name])
+    named = [scene.groups[i] for i in order]
+    if not scene.relation:
+        return named
+    first, *others = scene.groups
+    if len(others) == 1:
+        return [first, *others] if scene.relation in ("left of", "above") else [*others, first]
+    return [first, *(group for group in named if group != first)]
 
 
-def columns(scene: Scene) -> list[int]:
-    """Object, number and size of each of three groups, then arrangement and ground."""
+def columns(scene: Scene, turn: int = 0) -> list[int]:
+    """Object, number and size of each of three groups, then arrangement and ground.
+
+    Args:
+        turn: where a caption leaves the order of groups open, which of them comes first.
+    """
+    count = len(scene.groups)
+    return _columns(ordered_groups(scene, [(turn + i) % count for i in range(count)]), scene)
+
+
+def columns_of_text(scene: Scene, text: str) -> list[int]:
+    """The same as far as a text, such as a caption that was cut, says it.
+
+    Groups whose order is open come as the text names them. If the text ends before all are named,
+    the rest, what else there is, and how they stand are not said.
+    """
+    at = [_position(group, text) for group in scene.groups]
+    seen = [i for i in sorted(range(len(at)), key=lambda i: at[i]) if at[i] >= 0]
+    if len(seen) == len(at):
+        found = _columns(ordered_groups(scene, seen), scene)
+    else:
+        said = _columns([scene.groups[i] for i in seen], scene)
+        found = [*said[: 3 * len(seen)], *[UNSAID] * (3 * (GROUPS - len(seen)) + 1), said[-1]]
+    if not any(re.search(rf"\b{words}\b", text) for words in ground_forms(scene.ground)):
+        found[-1] = UNSAID
+    return found
+
+
+def _position(group: Group, text: str) -> int:
+    thing = BY_NAME[group.name]
+    noun = thing.name if group.number == 1 else thing.plural
+    found = re.search(rf"\b{noun}\b", text)
+    return found.start() if found else -1
+
+
+def _columns(groups: Sequence[Group], scene: Scene) -> list[int]:
     found: list[int] = []
-    groups = ordered_groups(scene)
     for group in groups:
         found += [NUMBER_OF[group.name], group.number - 1, SIZE_NUMBERS[group.size]]
     for _ in range(GROUPS - len(groups)):

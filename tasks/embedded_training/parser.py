@@ -12,7 +12,7 @@ from torch import Tensor
 from data.scenes.captions import caption
 from data.scenes.grammar import Split, World
 from data.scenes.objects import THINGS
-from data.scenes.truth import SIZES_OF_COLUMNS, UNSAID, columns
+from data.scenes.truth import SIZES_OF_COLUMNS, UNSAID, columns, columns_of_text
 from gill.backbones.embedded.captions import CaptionStates, ChunkOrder, caption_states
 from gill.backbones.embedded.codes import TruthCodes, TruthSizes, code_accuracy, code_loss
 from gill.backbones.embedded.generator import new_text_encoder
@@ -21,7 +21,7 @@ from gill.training import Optimization, Trainer
 from tasks.embedded_training.common import drive, load
 
 PARSER_RUN = Optimization(
-    steps=1600,
+    steps=2400,
     learning_rate=1e-3,
     betas=(0.9, 0.98),
     warmup_steps=100,
@@ -45,7 +45,19 @@ def new_codes() -> TruthCodes:
 
 def truth_of(world: World, split: Split, start: int, count: int) -> Tensor:
     """Truth columns ``(count, 11)`` of scenes."""
-    return torch.tensor([columns(world.scene(split, i)) for i in range(start, start + count)])
+    scenes = range(start, start + count)
+    return torch.tensor([columns(world.scene(split, i), turn=i) for i in scenes])
+
+
+def truth_of_captions(
+    world: World, split: Split, start: int, captions: list[str], tokenizer: Any
+) -> Tensor:
+    """Truth columns of scenes, as far as captions say it before the text encoder stops reading."""
+    ids = tokenizer(captions, truncation=True, max_length=TextShape().tokens)["input_ids"]
+    read = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    scenes = (world.scene(split, start + i) for i in range(len(captions)))
+    found = [columns_of_text(scene, text) for scene, text in zip(scenes, read, strict=True)]
+    return torch.tensor([c if text else [UNSAID] * 11 for c, text in zip(found, read, strict=True)])
 
 
 def captions_of(world: World, split: Split, start: int, count: int, variant: int = 0) -> list[str]:
@@ -74,8 +86,7 @@ def train_parser(folder: Path) -> dict[str, float]:
                 captions = captions_of(world, "train", start, PARSER_CHUNK, variant=1)
                 captions[::EMPTY_EVERY] = [""] * len(captions[::EMPTY_EVERY])
                 states = caption_states(encoder, tokenizer, captions)
-                truth = truth_of(world, "train", start, PARSER_CHUNK)
-                truth[::EMPTY_EVERY] = UNSAID
+                truth = truth_of_captions(world, "train", start, captions, tokenizer)
             yield states.rows(rows), truth[rows]
             step += 1
 
@@ -87,8 +98,9 @@ def train_parser(folder: Path) -> dict[str, float]:
 def parser_accuracy(encoder: SceneTextEncoder, tokenizer: Any, count: int) -> dict[str, float]:
     """Accuracy of each column on captions of new compositions, and the distance to their code."""
     world, codes = World(len(THINGS)), new_codes()
-    truth = truth_of(world, "test_new", 0, count)
-    rows = encode_rows(encoder, tokenizer, captions_of(world, "test_new", 0, count))
+    captions = captions_of(world, "test_new", 0, count)
+    truth = truth_of_captions(world, "test_new", 0, captions, tokenizer)
+    rows = encode_rows(encoder, tokenizer, captions)
     found = dict(zip(COLUMN_NAMES, code_accuracy(codes, rows, truth), strict=True))
     return found | {"distance": float((rows - codes(truth)).square().mean())}
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 CAPTION_DROPOUT = 0.1
+ROW_DROPOUT = 0.04  # of each row by itself: captions that do not say all are drawn too
 WEIGHT_CAP = 5.0
 CONDITION_NOISE = 0.4
 
@@ -58,6 +59,7 @@ def velocity_loss(
     noised = scheduler.add_noise(latents, noise, times)
     target = scheduler.get_velocity(latents, noise, times)
     dropped = torch.rand(count, 1, 1) < CAPTION_DROPOUT
+    dropped = dropped | (torch.rand(count, rows.shape[1], 1) < ROW_DROPOUT)
     strength = CONDITION_NOISE * torch.rand(count, 1, 1)
     prompt = torch.where(dropped, empty, rows + strength * torch.randn_like(rows))
     predicted = denoise(noised, times, prompt).sample
