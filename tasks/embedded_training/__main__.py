@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tasks.embedded_training.autoencoder import train_autoencoder
+from tasks.embedded_training.autoencoder import train_autoencoder, train_decoder
 from tasks.embedded_training.common import FOLDER, logger
 from tasks.embedded_training.generator import train_generator
 from tasks.embedded_training.heads import train_heads
@@ -25,6 +25,7 @@ from tasks.embedded_training.shipping import SHIPPED, ship
 
 STEPS: dict[str, Callable[..., dict[str, float]]] = {
     "autoencoder": train_autoencoder,
+    "decoder": train_decoder,
     "parser": train_parser,
     "generator": train_generator,
     "reader": train_reader,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ AUTOENCODER_RUN = Optimization(
     seed=1,
 )
 AUTOENCODER_BATCH, AUTOENCODER_NOISE = 32, 0.3
+DECODER_RUN = replace(AUTOENCODER_RUN, steps=1600, learning_rate=5e-4, seed=2)
 
 
 def train_autoencoder(folder: Path) -> dict[str, float]:
@@ -48,7 +50,35 @@ def train_autoencoder(folder: Path) -> dict[str, float]:
 
     trainer = Trainer(vae, loss, AUTOENCODER_RUN, companions={"statistics": vae.scale})
     drive(trainer, batches, folder / "autoencoder.pt", every=250)
-    vae.eval()
+    return absolute_error(vae.eval(), world)
+
+
+def train_decoder(folder: Path) -> dict[str, float]:
+    """Train the decoder further and leave the latents as they are, beside a generator's training."""
+    world = World(len(THINGS))
+    vae = load_autoencoder(folder)
+    decoder = vae.decoder.requires_grad_(True)
+
+    def loss(images: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            latents = vae.latents(images)
+            strength = AUTOENCODER_NOISE * torch.rand(len(latents), 1, 1, 1)
+            noised = latents + strength * torch.randn_like(latents)
+        return {"loss": reconstruction_loss(decoder(noised), images)}
+
+    def batches(step: int) -> Iterator[Tensor]:
+        step += AUTOENCODER_RUN.steps
+        while True:
+            yield images_of(world, "train", step * AUTOENCODER_BATCH, AUTOENCODER_BATCH)
+            step += 1
+
+    trainer = Trainer(decoder, loss, DECODER_RUN)
+    drive(trainer, batches, folder / "decoder.pt", every=200)
+    return absolute_error(vae.eval(), world)
+
+
+def absolute_error(vae: SceneAutoencoder, world: World) -> dict[str, float]:
+    """Mean absolute error on new compositions, of a range of 2."""
     with torch.no_grad():
         held_out = images_of(world, "test_new", 0, 512)
         errors = [(vae(part)[1] - part).abs().mean((1, 2, 3)) for part in held_out.split(64)]
@@ -57,9 +87,11 @@ def train_autoencoder(folder: Path) -> dict[str, float]:
 
 
 def load_autoencoder(folder: Path) -> SceneAutoencoder:
-    """The trained autoencoder, in evaluation mode."""
+    """The trained autoencoder, in evaluation mode, with the later decoder if there is one."""
     state = load(folder / "autoencoder.pt")
     vae = SceneAutoencoder(AutoencoderShape())
     vae.load_state_dict(state["module"], strict=False)
     vae.scale.load_state_dict(state["companions"]["statistics"])
+    if (folder / "decoder.pt").exists():
+        vae.decoder.load_state_dict(load(folder / "decoder.pt")["module"])
     return vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -20,7 +20,9 @@ def perfect(scene):
     from data.scenes.grammar import GROUNDS
 
     seen = [
-        Seen(KIND_OF[g.name], SIZE_NAMES.index(g.size), x + SIZES[g.size] / 2, y + SIZES[g.size] / 2)
+        Seen(
+            KIND_OF[g.name], SIZE_NAMES.index(g.size), x + SIZES[g.size] / 2, y + SIZES[g.size] / 2
+        )
         for g in scene.groups
         for x, y in g.places
     ]
