@@ -54,7 +54,7 @@ def train_autoencoder(folder: Path) -> dict[str, float]:
 
 
 def train_decoder(folder: Path) -> dict[str, float]:
-    """Train the decoder further and leave the latents as they are, beside a generator's training."""
+    """Train the decoder further and leave the latents, and so a generator, as they are."""
     world = World(len(THINGS))
     vae = load_autoencoder(folder)
     decoder = vae.decoder.requires_grad_(True)
