@@ -58,10 +58,17 @@ def length_of(draws: Draws) -> Length:
     return "phrase" if at < 45 else "sentence" if at < 85 else "long"
 
 
-def caption(scene: Scene, split: Split, index: int, variant: int = 0) -> str:
-    """A caption of any length of the scene at an index; each variant is another wording."""
+def caption(
+    scene: Scene, split: Split, index: int, variant: int = 0, length: Length | None = None
+) -> str:
+    """The caption of the scene at an index; each variant is another wording.
+
+    Args:
+        length: of the caption, or None for the usual mixture.
+    """
     draws = Draws(SPLITS[split], index, 1_000 + variant)
-    return describe(scene, length_of(draws), draws)
+    usual = length_of(draws)
+    return describe(scene, length or usual, draws)
 
 
 def describe(scene: Scene, length: Length, draws: Draws) -> str:

@@ -27,6 +27,7 @@ from gill.backbones.embedded.heads import Pooling, image_features
 from gill.evaluation.retrieval import recall
 from gill.training import Optimization
 from tasks.embedded_training.common import drive, save
+from tasks.embedded_training.parser import encode_rows, load_text_encoder
 
 logger = logging.getLogger("gill.backbones")
 
@@ -36,21 +37,30 @@ HEADS_RUN = Optimization(
 HEADS_BATCH, HEADS_NOISE = 512, 0.3
 SCENES, TESTED = 12_000, 1_000
 POOLINGS: tuple[Pooling, ...] = ("pooled", "quadrants")
+MEAN_ONLY = 384  # columns of the text features that are MiniLM's mean
+# What heads are trained on: image features, and so many columns of the text features.
+VARIANTS: tuple[tuple[Pooling, int | None], ...] = (
+    ("pooled", MEAN_ONLY), ("quadrants", MEAN_ONLY), ("pooled", None), ("quadrants", None)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Features:
-    """Image features by kind of pooling, each ``(n, width)``, and text features ``(n, 384)``."""
+    """Image features by kind of pooling, each ``(n, width)``, and text features.
+
+    Text features are MiniLM's mean state, then the rows of the generator's text encoder.
+    """
 
     image: dict[Pooling, Tensor]
     text: Tensor
 
 
 class Extractor:
-    """EfficientNet and MiniLM, frozen."""
+    """EfficientNet, MiniLM and the generator's text layers, frozen."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.encoder = vision.load_embedded(None)
+        self.text_encoder, self.tokenizer = load_text_encoder(folder)
 
     def images(self, images: Tensor) -> dict[Pooling, Tensor]:
         """Features of uint8 images ``(n, 3, h, w)``."""
@@ -65,7 +75,7 @@ class Extractor:
 
     @torch.no_grad()
     def text(self, captions: Sequence[str]) -> Tensor:
-        """Mean states of MiniLM."""
+        """Mean states of MiniLM ``(n, 384)`` beside the text encoder's rows ``(n, 1280)``."""
         tower, parts = self.encoder.model.text, []
         for start in range(0, len(captions), 128):
             tokens = self.encoder.tokenizer(list(captions[start : start + 128]))
@@ -74,7 +84,8 @@ class Extractor:
             with torch.autocast("cpu", torch.bfloat16):
                 states = tower.transformer(tokens, attention_mask=mask)
             parts.append(tower.pooler(states, mask).float())
-        return torch.cat(parts)
+        rows = encode_rows(self.text_encoder, self.tokenizer, list(captions)).flatten(1)
+        return torch.cat([torch.cat(parts), rows], dim=1)
 
     def scenes(self, scenes: Sequence[Scene], seed: int) -> Features:
         """Features of scenes with a phrase or a sentence each."""
@@ -104,7 +115,7 @@ def cached(folder: Path) -> dict[str, Any]:
     path = folder / "head_features.pt"
     if path.exists():
         return dict(torch.load(path, weights_only=False))
-    extractor, world = Extractor(), World()
+    extractor, world = Extractor(folder), World()
     train = [world.scene("train", i) for i in range(SCENES)]
     tested = [world.scene("test_new", i) for i in range(TESTED)]
     found: dict[str, Any] = {
@@ -133,9 +144,11 @@ def cached(folder: Path) -> dict[str, Any]:
 def train_heads(folder: Path) -> dict[str, float]:
     """Train heads on both kinds of feature; report retrieval and hard choices for each."""
     features, found = cached(folder), {}
-    text = torch.cat([features["scenes"].text, features["drawings"].text])
-    for pooling in POOLINGS:
+    whole = torch.cat([features["scenes"].text, features["drawings"].text])
+    for pooling, width in VARIANTS:
+        name = pooling if width == MEAN_ONLY else f"{pooling}_rows"
         image = torch.cat([features[k].image[pooling] for k in ("scenes", "drawings")])
+        text = whole[:, :width]
         torch.manual_seed(0)
         heads = fitting.ProjectionHeads(image.shape[1], text.shape[1], vision.EMBEDDED_DIM)
         trainer = fitting.heads_trainer(heads, image, text, HEADS_RUN, noise=HEADS_NOISE)
@@ -143,31 +156,32 @@ def train_heads(folder: Path) -> dict[str, float]:
         drive(
             trainer,
             lambda start, n=count: fitting.batch_indices(n, HEADS_BATCH, HEADS_RUN.seed, start),
-            folder / f"heads_{pooling}.pt",
+            folder / f"heads_{name}.pt",
             every=300,
         )
         heads.eval().requires_grad_(False)
         state = {k: v.half() if v.ndim else v for k, v in heads.state_dict().items()}
-        save_file(state, folder / f"heads_{pooling}.safetensors")
-        found |= {f"{pooling} {k}": v for k, v in measured(heads, features, pooling).items()}
+        save_file(state, folder / f"heads_{name}.safetensors")
+        scores = measured(heads, features, pooling, text.shape[1])
+        found |= {f"{name} {k}": v for k, v in scores.items()}
     (folder / "heads.json").write_text(json.dumps(found, indent=1) + "\n")
     return found
 
 
 @torch.no_grad()
 def measured(
-    heads: fitting.ProjectionHeads, features: dict[str, Any], pooling: Pooling
+    heads: fitting.ProjectionHeads, features: dict[str, Any], pooling: Pooling, width: int
 ) -> dict[str, float]:
     """Recall on random candidates, and how often the right one of two captions wins."""
     found: dict[str, float] = {}
     for name, key in (("scenes", "tested"), ("drawings", "drawings_tested")):
         image = F.normalize(heads.image(features[key].image[pooling]), dim=-1)
-        text = F.normalize(heads.text(features[key].text), dim=-1)
+        text = F.normalize(heads.text(features[key].text[:, :width]), dim=-1)
         found |= {f"{name} {k}": round(v, 4) for k, v in recall(text[:500], image[:500]).items()}
     image = F.normalize(heads.image(features["tested"].image[pooling]), dim=-1)
     for factor in FACTORS:
         rows, own, their = features[factor]
-        right, wrong = (F.normalize(heads.text(x), dim=-1) for x in (own, their))
+        right, wrong = (F.normalize(heads.text(x[:, :width]), dim=-1) for x in (own, their))
         wins = ((image[rows] * right).sum(1) > (image[rows] * wrong).sum(1)).float()
         found[f"choice {factor}"] = round(float(wins.mean()), 4)
         found[f"choice {factor} se"] = round(float(wins.std() / len(wins) ** 0.5), 4)

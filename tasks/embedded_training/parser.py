@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.scenes.captions import caption
+from data.scenes.captions import Length, caption
 from data.scenes.grammar import Split, World
 from data.scenes.objects import THINGS
 from data.scenes.truth import SIZES_OF_COLUMNS, UNSAID, columns, columns_of_text
@@ -60,10 +60,17 @@ def truth_of_captions(
     return torch.tensor([c if text else [UNSAID] * 11 for c, text in zip(found, read, strict=True)])
 
 
-def captions_of(world: World, split: Split, start: int, count: int, variant: int = 0) -> list[str]:
+def captions_of(
+    world: World,
+    split: Split,
+    start: int,
+    count: int,
+    variant: int = 0,
+    length: Length | None = None,
+) -> list[str]:
     """One caption of each scene."""
     scenes = range(start, start + count)
-    return [caption(world.scene(split, i), split, i, variant) for i in scenes]
+    return [caption(world.scene(split, i), split, i, variant, length) for i in scenes]
 
 
 def train_parser(folder: Path) -> dict[str, float]:

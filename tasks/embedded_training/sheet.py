@@ -13,7 +13,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from data.scenes.grammar import Split, World
+from data.scenes.captions import LENGTHS
+from data.scenes.grammar import World
 from gill.backbones.embedded.denoiser import sample_latents
 from gill.backbones.image_generator import new_sampler
 from tasks.embedded_training.autoencoder import load_autoencoder
@@ -29,16 +30,13 @@ from tasks.embedded_training.parser import (
 from tasks.embedded_training.reader import load_reader, scores_of, summary
 
 
-def rows_of(
-    folder: Path, world: World, split: Split, count: int, text: bool
-) -> tuple[Tensor, Tensor]:
-    """Rows of scenes from their captions or their code, and the rows of nothing."""
-    if not text:
+def rows_of(folder: Path, truth: Tensor, captions: list[str] | None) -> tuple[Tensor, Tensor]:
+    """Rows of scenes from their captions, or from their truth, and the rows of nothing."""
+    if captions is None:
         codes = new_codes()
-        return codes(truth_of(world, split, 0, count)), codes.empty()
+        return codes(truth), codes.empty()
     encoder, tokenizer = load_text_encoder(folder)
-    empty = encode_rows(encoder, tokenizer, [""])[0]
-    return encode_rows(encoder, tokenizer, captions_of(world, split, 0, count)), empty
+    return encode_rows(encoder, tokenizer, captions), encode_rows(encoder, tokenizer, [""])[0]
 
 
 @torch.no_grad()
@@ -81,8 +79,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--shown", type=int, default=32)
     parser.add_argument("--objects", type=int, default=40)
-    parser.add_argument("--guidance", type=float, default=3.0)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--length", choices=("mixed", *LENGTHS), default="mixed")
     parser.add_argument("--text", action="store_true", help="from captions, not from the code")
     parser.add_argument("--out", type=Path, help="where to draw a contact sheet")
     arguments = parser.parse_args()
@@ -91,11 +90,14 @@ def main() -> None:
     split, count = arguments.split, arguments.count
     unet, seen = averaged_unet(arguments.checkpoint)
     vae = load_autoencoder(arguments.folder)
-    rows, empty = rows_of(arguments.folder, world, split, count, arguments.text)
+    length = None if arguments.length == "mixed" else arguments.length
+    captions = captions_of(world, split, 0, count, length=length)
+    truth = truth_of(world, split, 0, count)
+    rows, empty = rows_of(arguments.folder, truth, captions if arguments.text else None)
     images = images_from(unet, vae, rows, empty, arguments.steps, arguments.guidance)
     if arguments.out:
-        captions = captions_of(world, split, 0, arguments.shown)
-        contact_sheet(images[: arguments.shown], captions, arguments.out)
+        shown = arguments.shown
+        contact_sheet(images[:shown], captions[:shown], arguments.out)
     if (arguments.folder / "reader.pt").exists():
         scenes = [world.scene(split, i) for i in range(count)]
         found = summary(scores_of(scenes, load_reader(arguments.folder).read(images)))
