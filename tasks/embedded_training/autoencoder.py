@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,7 +29,9 @@ AUTOENCODER_RUN = Optimization(
     seed=1,
 )
 AUTOENCODER_BATCH, AUTOENCODER_NOISE = 32, 0.3
-DECODER_RUN = replace(AUTOENCODER_RUN, steps=1600, learning_rate=5e-4, seed=2)
+DECODER_RUN = Optimization(
+    **{**vars(AUTOENCODER_RUN), "steps": 1600, "learning_rate": 5e-4, "seed": 2}
+)
 
 
 def train_autoencoder(folder: Path) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,12 @@ from torch import nn
 from data.scenes.objects import THINGS
 from gill.backbones.embedded.generator import WEIGHTS
 from gill.backbones.image_generator import new_sampler
-from tasks.embedded_training.autoencoder import AUTOENCODER_BATCH, AUTOENCODER_RUN, load_autoencoder
+from tasks.embedded_training.autoencoder import (
+    AUTOENCODER_BATCH,
+    AUTOENCODER_RUN,
+    DECODER_RUN,
+    load_autoencoder,
+)
 from tasks.embedded_training.common import load
 from tasks.embedded_training.generator import (
     BATCH,
@@ -53,6 +59,9 @@ def ship(folder: Path, out: Path = SHIPPED) -> dict[str, float]:
     write(encoder.layers, encoder.layers.shape, out / "text_layers")
     write(reader, reader.shape, out / "reader")
     new_sampler().save_pretrained(out / "scheduler")
+    for heads in ("heads_pooled.safetensors", "heads.json"):
+        if (folder / heads).exists():
+            shutil.copyfile(folder / heads, out / heads)
     (out / "training.json").write_text(json.dumps(record(folder, images), indent=2) + "\n")
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     if size > MOST_BYTES:
@@ -89,10 +98,12 @@ def record(folder: Path, images: int) -> dict[str, Any]:
             "curriculum": curriculum,
         },
         "autoencoder": vars(AUTOENCODER_RUN) | {"batch": AUTOENCODER_BATCH},
+        "decoder": vars(DECODER_RUN) | {"batch": AUTOENCODER_BATCH},
         "text_layers": vars(PARSER_RUN) | {"batch": PARSER_BATCH},
         "reader": vars(READER_RUN) | {"batch": READER_BATCH},
         "steps_done": {
             name: int(load(folder / f"{name}.pt")["step"])
-            for name in ("autoencoder", "parser", "reader", "generator")
+            for name in ("autoencoder", "decoder", "parser", "reader", "generator")
+            if (folder / f"{name}.pt").exists()
         },
     }
