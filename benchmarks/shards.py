@@ -16,6 +16,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ import pyarrow.parquet as pq
 import torch
 
 from data import schemas
-from data.quantised import block_of, quantise, restore
-from data.shards import AlignedShards, ShuffledBatches, as_bytes, lists, write_shard
-from data.sources import EmbeddedPack, Pair
+from data.loader import ShuffledBatches
+from data.quantization import block_of, quantise, restore
+from data.shards import AlignedShards, as_bytes, lists, write_shard
+from data.sources.base import Pair
+from data.sources.embedded_pack import EmbeddedPack
 from gill.losses import generation_loss
-from tasks.config import GeneratorConfig, RuntimeConfig
-from tasks.frozen import load_generator
+from tasks.config.parts import GeneratorConfig, RuntimeConfig
+from tasks.parts.loading import load_generator
 
 ENCODINGS: dict[str, dict[str, Any]] = {
     "plain": {"compression": "none", "use_dictionary": False},
@@ -65,9 +68,17 @@ def target_table(values: np.ndarray, form: str) -> pa.Table:
     return pa.table(columns, schema=schemas.text_targets(tokens, dim, block))
 
 
+def _rows_written(write: Callable[[], bytes], table: pa.Table) -> int:
+    return len(table) * bool(write())
+
+
+def _rows_read(data: bytes) -> int:
+    return len(pq.read_table(io.BytesIO(data)))
+
+
 def encodings(values: np.ndarray) -> dict[str, dict[str, float]]:
     """Bytes a caption and captions written and read a second, by form and Parquet encoding."""
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     listed = pa.table({"target": lists(values, np.float16)})
     tables = {"fp16": target_table(values, "fp16"), "int8": target_table(values, "int8")}
     for form, table in {**tables, "fp16_list": listed}.items():
@@ -81,10 +92,8 @@ def encodings(values: np.ndarray) -> dict[str, dict[str, float]]:
             data = write()
             found[f"{form}_{name}"] = {
                 "bytes": round(len(data) / len(table)),
-                "writes_per_s": round(
-                    rate(lambda write=write, table=table: len(table) * bool(write()))
-                ),
-                "reads_per_s": round(rate(lambda data=data: len(pq.read_table(io.BytesIO(data))))),
+                "writes_per_s": round(rate(partial(_rows_written, write, table))),
+                "reads_per_s": round(rate(partial(_rows_read, data))),
             }
     return found
 

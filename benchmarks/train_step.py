@@ -33,12 +33,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from data.shards import ShuffledBatches
+from data.loader import ShuffledBatches
 from gill.backbones.language import LanguageModel
-from gill.backbones.tiny import tokenizer
-from gill.losses import generation_loss
+from gill.backbones.testing.micro_models import tokenizer
+from gill.batches import AdapterBatch
+from gill.losses import LossWeights, generation_loss
 from gill.mapper import GillMapper, MapperSize
-from gill.model import AdapterBatch, Adapters, GillModel, LossWeights
+from gill.model import Adapters, GillModel
 from gill.specs import AdapterSpec
 from gill.training import Optimization, Trainer, autocast
 
@@ -116,8 +117,8 @@ class Vision(nn.Module):
 def caption_lengths(count: int, seed: int = 0) -> list[int]:
     """Lengths with CC3M's mean of about 11 tokens, from 4, cut at 24 (a log-normal draw)."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.exp(torch.randn(count, generator=generator) * 0.4 + 2.32).round().int()
-    return drawn.clamp(4, LONGEST).tolist()
+    sampled = torch.exp(torch.randn(count, generator=generator) * 0.4 + 2.32).round().int()
+    return sampled.clamp(4, LONGEST).tolist()
 
 
 def batches(batch: int, vocabulary: int, seed: int = 0) -> list[list[list[int]]]:
@@ -215,7 +216,9 @@ def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
     )
 
 
-def measure(side: str, shape: Shape, batch: int, precision: str, device: torch.device) -> dict:
+def measure(
+    side: str, shape: Shape, batch: int, precision: str, device: torch.device
+) -> dict[str, float]:
     """Mean seconds of a step of one side, its peak memory and its optimizer's bytes."""
     dtype = getattr(torch, precision)
     torch.manual_seed(0)
@@ -236,13 +239,20 @@ def measure(side: str, shape: Shape, batch: int, precision: str, device: torch.d
             _synchronize(device)
             seconds.append(time.perf_counter() - began)
         return _result(seconds, optimizer_bytes(run.optimizer), device)
-    spec = AdapterSpec(NUM_IMG, NUM_VISUAL, RETRIEVAL_DIM, vision_dim, language.dim)
+    spec = AdapterSpec(
+        num_img_tokens=NUM_IMG,
+        num_visual_tokens=NUM_VISUAL,
+        retrieval_dim=RETRIEVAL_DIM,
+        vision_dim=vision_dim,
+        llm_dim=language.dim,
+    )
     adapters = Adapters(spec, language).to(device)
     mapper = GillMapper(language.dim, NUM_TARGETS, TARGET_DIM, MapperSize()).to(device)
     model = GillModel(language, adapters)
     features = torch.randn(batch, vision_dim, device=device)
     settings = Optimization(steps=WINDOW + 1, precision=precision)
     states = torch.randn(batch, NUM_IMG, language.dim, device=device)
+    img = adapters.img_tokens.weight.detach()
 
     def joint(rows: list[list[int]]) -> dict[str, Tensor]:
         return model.losses(AdapterBatch(rows, features, targets), LossWeights(), 0.0, mapper)
@@ -251,7 +261,7 @@ def measure(side: str, shape: Shape, batch: int, precision: str, device: torch.d
         return model.losses(AdapterBatch(rows, features), LossWeights(), 0.0)
 
     def second(rows: list[list[int]]) -> dict[str, Tensor]:
-        return {"loss": generation_loss(mapper(states), targets)}
+        return {"loss": generation_loss(mapper(states, img), targets)}
 
     trained, loss = {
         "joint": (nn.ModuleList([adapters, mapper]), joint),
@@ -280,7 +290,7 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def _result(seconds: list[float], moments: int, device: torch.device) -> dict:
+def _result(seconds: list[float], moments: int, device: torch.device) -> dict[str, float]:
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated()
     else:
@@ -316,7 +326,9 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return json.loads(done.stdout.splitlines()[-1])
 
-    sides: dict[str, list[dict]] = {s: [] for s in ("baseline", "joint", "adapters", "mapper")}
+    sides: dict[str, list[dict[str, float]]] = {
+        s: [] for s in ("baseline", "joint", "adapters", "mapper")
+    }
     counted = {side: apart(side, "--count") for side in sides}
     for turn in range(given.turns):
         for side, found in sides.items():

@@ -1,14 +1,24 @@
-"""Artifacts: the folders that stages make, each described by a manifest that is written last."""
+"""Artifacts: the folders that stages make, each described by a manifest that is written last.
+
+They are the edges of the DAG. There is a class for each kind: where its files lie and how they are
+read. A stage takes and returns them; it knows nothing else of the stages before and after it.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data import schemas
+from data.io.atomic import write_json
+from data.io.identity import sha256_of
+from data.shards import read_table, shard_names
 
 MANIFEST = "manifest.json"
 HASHED_UP_TO = 64 << 20  # larger files are checked by size on reuse; their readers check the rest
@@ -42,11 +52,22 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished folder: the edge between two stages. Small, so that it can pass between tasks."""
+    """A finished folder: the edge between two stages. Small, so that it can pass between tasks.
+
+    Attributes:
+        stage: that made it, or is to make it.
+        reported: its numbers while there is no manifest yet.
+    """
 
     stage: str
     fingerprint: str
     path: Path
+    reported: Mapping[str, float] | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def made(cls, out: Path, metrics: Mapping[str, float]) -> Self:
+        """What a stage returns: the folder ``<stage>/<fingerprint>`` it filled and its numbers."""
+        return cls(out.parent.name, out.stem, out, dict(metrics))
 
     def file(self, name: str) -> Path:
         """Path of one of its files.
@@ -64,15 +85,154 @@ class Artifact:
         return Manifest(**json.loads((self.path / MANIFEST).read_text()))
 
     @property
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> Mapping[str, float]:
         """The numbers its stage reported."""
-        return self.manifest().metrics
+        return self.manifest().metrics if self.reported is None else self.reported
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+class ShardedArtifact(Artifact):
+    """An artifact whose rows lie in one folder of shards, which are named by split and number."""
+
+    FOLDER: ClassVar[str]
+    SCHEMA: ClassVar[str]
+
+    @property
+    def folder(self) -> Path:
+        """Where the shards lie."""
+        return self.file(self.FOLDER)
+
+    def names(self, split: str | None = None) -> list[str]:
+        """Names of the shards, of one split or of all."""
+        return shard_names(self.folder, split)
+
+    def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a shard, or some columns of it."""
+        return read_table(self.folder / name, columns, self.SCHEMA)
+
+
+class ImageShards(ShardedArtifact):
+    """Images with captions, and for each shard what was lost and an account of it."""
+
+    FOLDER, SCHEMA = "images", "images"
+    FAILURES: ClassVar[str] = "failures"
+    STATS: ClassVar[str] = "stats"
+
+
+class ClipFeatures(ShardedArtifact):
+    """Pooled vision features of each image."""
+
+    FOLDER, SCHEMA = "features", "features"
+
+    @property
+    def dim(self) -> int:
+        """Width of a feature."""
+        schema = pq.read_schema(self.folder / self.names()[0])
+        return int(schema.field("feature").type.byte_width) // 2  # half precision
+
+
+class TextTargets(ShardedArtifact):
+    """The image generator's text-encoder output for each caption."""
+
+    FOLDER, SCHEMA = "targets", "text_targets"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Tokens and width of a target."""
+        return schemas.shape_of(pq.read_schema(self.folder / self.names()[0]))
+
+
+class TrainedAdapters(Artifact):
+    """The adapters' weights, and the [IMG] states of the captions that these lead to."""
+
+    ADAPTERS_WEIGHTS: ClassVar[str] = "adapters.safetensors"
+    ADAPTERS_SPEC: ClassVar[str] = "adapters.json"
+    STATES: ClassVar[str] = "states"
+
+    @property
+    def adapters_weights(self) -> Path:
+        """The tensors of ``gill.model.Adapters``."""
+        return self.file(self.ADAPTERS_WEIGHTS)
+
+    @property
+    def states(self) -> Path:
+        """The folder with the shards of [IMG] states."""
+        return self.file(self.STATES)
+
+    def adapters_spec(self) -> dict[str, Any]:
+        """The fields of ``gill.specs.AdapterSpec``."""
+        return _read_json(self.file(self.ADAPTERS_SPEC))
+
+
+class TrainedMapper(Artifact):
+    """A mapper's weights, and those of the baselines that were trained beside it, by kind."""
+
+    @staticmethod
+    def mapper_weights_name(kind: str) -> str:
+        """Name of the file with the tensors of a ``gill.mapper.Mapper``."""
+        return f"{kind}.safetensors"
+
+    @staticmethod
+    def mapper_spec_name(kind: str) -> str:
+        """Name of the file with the fields of a ``gill.specs.MapperSpec``."""
+        return f"{kind}.json"
+
+    @property
+    def mapper_kind(self) -> str:
+        """Kind of the mapper that is no baseline."""
+        return str(self.manifest().config["kind"])
+
+    @property
+    def baseline_kinds(self) -> tuple[str, ...]:
+        """Kinds of the others, which may repeat the first."""
+        return tuple(self.manifest().config["baselines"])
+
+    def mapper_weights(self, kind: str) -> Path:
+        """The tensors of a mapper."""
+        return self.file(self.mapper_weights_name(kind))
+
+    def mapper_spec(self, kind: str) -> dict[str, Any]:
+        """The fields of a mapper's ``gill.specs.MapperSpec``."""
+        return _read_json(self.file(self.mapper_spec_name(kind)))
+
+
+class TrainedJointly(TrainedAdapters, TrainedMapper):
+    """Adapters and a mapper of one training."""
+
+
+class RetrievalIndex(ShardedArtifact):
+    """Unit vectors of the images that can be retrieved."""
+
+    FOLDER, SCHEMA = "embeddings", "embeddings"
+
+
+class TrainedDecision(Artifact):
+    """The decision model's weights, its labels, and how well it decides."""
+
+    WEIGHTS: ClassVar[str] = "decision.safetensors"
+    SPEC: ClassVar[str] = "decision.json"
+    LABELS: ClassVar[str] = "labels.json"
+    SCORES: ClassVar[str] = "decision_scores.json"
+
+    @property
+    def weights(self) -> Path:
+        """The tensors of ``gill.decision.DecisionModel``."""
+        return self.file(self.WEIGHTS)
+
+    def spec(self) -> dict[str, Any]:
+        """The arguments of ``gill.decision.DecisionModel``."""
+        return _read_json(self.file(self.SPEC))
+
+
+class Evaluation(Artifact):
+    """Held-out figures, a report of them, and the images that they were measured on."""
+
+    METRICS: ClassVar[str] = "metrics.json"
+    IMAGES: ClassVar[str] = "images"
+    CONTEXTS: ClassVar[str] = "contexts"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text()))
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -99,17 +259,6 @@ def problems_of(folder: Path, manifest: Manifest) -> dict[str, str]:
         elif expected["bytes"] <= HASHED_UP_TO and sha256_of(path) != expected["sha256"]:
             found[name] = "other contents"
     return found
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the whole new one."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w") as handle:
-        json.dump(value, handle, indent=2)
-        handle.write("\n")
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(path)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

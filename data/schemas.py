@@ -39,7 +39,7 @@ IMAGES = _named(
     ],
 )
 
-# What became no picture, with all that is needed to try it again.
+# What became no image, with all that is needed to try it again.
 FAILURES = _named(
     "failures",
     [
@@ -70,7 +70,7 @@ DUPLICATES = _named(
     "duplicates",
     [
         ("key", pa.string()),
-        ("first", pa.string()),  # the key of the picture that it repeats
+        ("first", pa.string()),  # the key of the image that it repeats
         ("sha256", pa.string()),
         ("kind", pa.string()),  # url, content or placeholder
     ],
@@ -88,7 +88,7 @@ def text_targets(tokens: int, dim: int, block: int = 0) -> pa.Schema:
 
     Args:
         block: 0 for half precision; otherwise 8-bit codes with a scale for each ``block`` values,
-            see ``data.quantised``.
+            see ``data.quantization``.
     """
     size = tokens * dim
     fields = [("key", pa.string()), ("num_tokens", pa.int32())]

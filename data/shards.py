@@ -1,4 +1,4 @@
-"""Parquet shards: written whole or not at all, read with checks, joined by key, shuffled by seed.
+"""Parquet shards: written whole or not at all, read with checks, joined by key.
 
 A data set is a folder of shards named ``<split>-<number>.parquet``. Folders made from one another
 (images, features, targets, [IMG] states) have the same shard names with the same keys in the same
@@ -8,9 +8,7 @@ order, so a training example is a row of several folders and no join table is ne
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data import schemas
-from data.quantised import restore
+from data.io.atomic import atomic_file
+from data.quantization import restore
 
 Columns = dict[str, npt.NDArray[np.generic] | list[str]]
 
@@ -37,14 +36,12 @@ def shard_names(folder: Path, split: str | None = None) -> list[str]:
 def write_shard(path: Path, table: pa.Table) -> None:
     """Write a shard so that no reader ever sees a part of it, also after a crash.
 
-    Pictures and text targets are left as they are, the rest is zstd (docs/download.md has the
+    Images and text targets are left as they are, the rest is zstd (docs/download.md has the
     figures). Vectors have no dictionary: looking for repeated numbers costs more than writing them.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     vectors = [f.name for f in table.schema if pa.types.is_fixed_size_list(f.type)]
     plain = {"image", *(f.name for f in table.schema if pa.types.is_fixed_size_binary(f.type))}
-    with part.open("wb") as handle:
+    with atomic_file(path) as handle:
         pq.write_table(
             table,
             handle,
@@ -52,9 +49,14 @@ def write_shard(path: Path, table: pa.Table) -> None:
             use_dictionary=[n for n in table.column_names if n not in {*plain, *vectors}],
             write_page_checksum=True,
         )
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(path)
+
+
+def unreadable(path: Path, error: Exception) -> ShardError:
+    """What to say when a shard cannot be read."""
+    return ShardError(
+        f"cannot read the shard {path}: {error}. Delete it and run the stage "
+        f"{path.absolute().parents[2].name!r} again: only this shard is made anew."
+    )
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None, kind: str = "") -> pa.Table:
@@ -72,10 +74,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, kind: str = "")
             path, columns=list(columns) if columns else None, page_checksum_verification=True
         )
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise ShardError(
-            f"cannot read the shard {path}: {error}. Delete it and run the stage "
-            f"{path.absolute().parents[2].name!r} again: only this shard is made anew."
-        ) from error
+        raise unreadable(path, error) from error
     if kind:
         schemas.check(table.schema, kind, str(path))
     return table
@@ -119,7 +118,8 @@ def from_bytes(table: pa.Table, column: str) -> npt.NDArray[np.generic]:
     return rows.view(dtype).reshape(len(array), width // dtype.itemsize)
 
 
-def _columns(table: pa.Table) -> Columns:
+def columns_of(table: pa.Table) -> Columns:
+    """A table as arrays and lists by column; 8-bit columns stay as they are, see ``restored``."""
     out: Columns = {}
     for name in table.column_names:
         kind = table.schema.field(name).type
@@ -134,15 +134,16 @@ def _columns(table: pa.Table) -> Columns:
     return out
 
 
-def _with_scales(path: Path, columns: Sequence[str]) -> list[str]:
-    """Columns, and the scales of those that are in 8 bits."""
-    if not columns:
-        return []
-    try:
-        present = set(pq.read_schema(path).names)
-    except (OSError, pa.ArrowInvalid):
-        return list(columns)  # reading it says what is wrong
+def with_scales(present: Collection[str], columns: Sequence[str]) -> list[str]:
+    """Columns, and the scales of those that are in 8 bits, of a shard that has ``present``."""
     return [*columns, *(f"{n}_scale" for n in columns if f"{n}_scale" in present)]
+
+
+def _names_of(path: Path) -> list[str]:
+    try:
+        return list(pq.read_schema(path).names)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise unreadable(path, error) from error
 
 
 def restored(columns: Columns) -> Columns:
@@ -217,7 +218,8 @@ class AlignedShards:
         joined: Columns = {}
         keys: list[str] | None = None
         for folder, columns in self.folders.items():
-            table = read_table(folder / name, ["key", *_with_scales(folder / name, columns)])
+            present = _names_of(folder / name) if columns else ()
+            table = read_table(folder / name, ["key", *with_scales(present, columns)])
             found = table.column("key").to_pylist()
             if keys is not None and found != keys:
                 row = next(
@@ -229,7 +231,7 @@ class AlignedShards:
                     f"{next(iter(self.folders)) / name}; delete it and run its stage"
                 )
             keys = found
-            joined |= _columns(table)
+            joined |= columns_of(table)
         return joined if raw else restored(joined)
 
     def all(self) -> Columns:
@@ -265,107 +267,3 @@ def take(columns: Columns, rows: npt.NDArray[np.int64]) -> Columns:
         name: value[rows] if isinstance(value, np.ndarray) else [value[i] for i in rows]
         for name, value in columns.items()
     }
-
-
-@dataclass(frozen=True)
-class ShuffledBatches:
-    """Batches of a split in an order that depends on the seed alone.
-
-    Each epoch permutes the shards, reads ``buffer_shards`` at a time, permutes the rows of that
-    buffer and cuts batches from it. Within windows of ``sort_window`` batches the rows are sorted
-    by length, so that a batch is padded little. The position is the number of batches before, so a
-    run resumes at exactly the next batch after reading one buffer. The next buffer is read while
-    the present one is used.
-
-    Ranks share each batch: rank ``r`` of ``n`` has every n-th row from the r-th on, so together
-    they see what one process alone would see, whatever their number, also after a resumption with
-    another number of them.
-
-    Attributes:
-        length: maps the rows of a buffer to their lengths; without it nothing is sorted.
-        drop_short: rows that do not fill the last batch of a buffer are left out of that epoch
-            (another permutation leaves out others); a buffer smaller than a batch is one batch.
-    """
-
-    shards: AlignedShards
-    batch_size: int
-    seed: int
-    buffer_shards: int = 8
-    sort_window: int = 8
-    length: Callable[[Columns], Sequence[int]] | None = None
-    rank: int = 0
-    ranks: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.ranks or self.batch_size % self.ranks:
-            raise ValueError(
-                f"rank {self.rank} of {self.ranks} with batches of {self.batch_size}: the batch "
-                "size must be a multiple of the number of ranks"
-            )
-
-    def _buffers(self, epoch: int) -> list[tuple[list[int], int]]:
-        rows = self.shards.rows()
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(rows))
-        groups = [
-            order[i : i + self.buffer_shards].tolist()
-            for i in range(0, len(order), self.buffer_shards)
-        ]
-        return [(group, max(1, sum(rows[i] for i in group) // self.batch_size)) for group in groups]
-
-    def batches_per_epoch(self) -> int:
-        """Number of batches before the order starts anew."""
-        return sum(batches for _, batches in self._buffers(0))
-
-    def batches(self, start: int) -> Iterator[Columns]:
-        """Endless batches from position ``start`` on.
-
-        The number of batches of an epoch depends on how its shards are grouped, so a position is
-        found by walking the plan; that reads footers only.
-        """
-        self.shards.check()
-        with ThreadPoolExecutor(1, "shards") as reader:
-            plan = self._plan(start)
-            ahead = reader.submit(self._load, *next(plan))
-            while True:
-                epoch, number, position, buffer, count = ahead.result()
-                ahead = reader.submit(self._load, *next(plan))
-                for rows in self._cut(buffer, epoch, number, count):
-                    if position >= start:
-                        shared = rows[: len(rows) // self.ranks * self.ranks]
-                        yield restored(take(buffer, shared[self.rank :: self.ranks]))
-                    position += 1
-
-    def _plan(self, start: int) -> Iterator[tuple[int, int, int, list[int], int]]:
-        """Epoch, number, first position, shards and batches of each buffer from ``start`` on."""
-        epoch, position = 0, 0
-        while True:
-            for number, (group, count) in enumerate(self._buffers(epoch)):
-                if position + count > start:
-                    yield epoch, number, position, group, count
-                position += count
-            epoch += 1
-
-    def _load(
-        self, epoch: int, number: int, position: int, group: list[int], count: int
-    ) -> tuple[int, int, int, Columns, int]:
-        names = self.shards.names()
-        buffer = concatenate([self.shards.read(names[i], raw=True) for i in group])
-        return epoch, number, position, buffer, count
-
-    def _cut(
-        self, buffer: Columns, epoch: int, number: int, count: int
-    ) -> list[npt.NDArray[np.int64]]:
-        generator = np.random.default_rng([self.seed, epoch, number])
-        order = generator.permutation(len(buffer["key"]))
-        order = order[: count * self.batch_size]
-        if self.length is not None:
-            lengths = np.asarray(self.length(buffer))
-            window = self.sort_window * self.batch_size
-            order = np.concatenate(
-                [
-                    part[np.argsort(lengths[part], kind="stable")]
-                    for part in (order[i : i + window] for i in range(0, len(order), window))
-                ]
-            )
-        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        return [batches[i] for i in generator.permutation(len(batches))]

@@ -16,12 +16,13 @@ from typing import Any
 
 from prefect import flow
 
+from flows.names import RECIPE_NAMES, RecipeName
 from flows.pipeline import gill, reachable_server
-from flows.recipes import RECIPES, resolve
+from flows.recipes import resolve
 
 KINDS = ("gill", "linear", "mlp", "encoder")
 TOKENS = (1, 2, 4, 8)
-# The sweeps look at pictures. The evaluation also needs some decision model: the cheapest.
+# The sweeps look at images. The evaluation also needs some decision model: the cheapest.
 CHEAP = {
     "mapper.baselines": (),
     "evaluate.suites": ("generation",),
@@ -35,7 +36,7 @@ CHEAP = {
 
 @flow(name="ablation", persist_result=False)
 def ablation(
-    recipe: str = "embedded",
+    recipe: RecipeName = "embedded",
     kinds: Sequence[str] = KINDS,
     tokens: Sequence[int] = TOKENS,
     seeds: int = 3,
@@ -48,13 +49,13 @@ def ablation(
         recipe: embedded, tiny or opt-6.7b.
         kinds: of mapper, with the recipe's number of [IMG] tokens.
         tokens: numbers of [IMG] tokens, with the recipe's kind of mapper.
-        seeds: of the mapper and of the generated pictures.
+        seeds: of the mapper and of the generated images.
         adapters_too: give the adapters the seed as well, which trains them for each seed.
         overrides: flat, for every run.
     """
     from data.artifacts import Artifact
-    from tasks import comparison
-    from tasks.stage import store_folder
+    from tasks.evaluation import sweep
+    from tasks.runner.store import store_folder
 
     base = {**CHEAP, **(overrides or {})}
     config = resolve(recipe, base)  # refuse wrong keys before the first run
@@ -65,19 +66,23 @@ def ablation(
         runs, ids, evaluated = [], [], []
         for seed in range(seeds):
             stages = gill(recipe, {**base, key: value, **_seeds(recipe, base, seed, adapters_too)})
-            runs.append(comparison.headline({n: s["metrics"] for n, s in stages.items()}))
+            runs.append(sweep.headline({n: s["metrics"] for n, s in stages.items()}))
             ids.append(stages["evaluate"]["mlflow_run_id"])
-            mark = stages["evaluate"]["fingerprint"]
-            evaluated.append(Artifact("evaluate", mark, store_folder() / "evaluate" / mark))
+            fingerprint = stages["evaluate"]["fingerprint"]
+            evaluated.append(
+                Artifact("evaluate", fingerprint, store_folder() / "evaluate" / fingerprint)
+            )
         own = value in (config.mapper.kind, config.adapters.num_img_tokens)
-        similar = comparison.similarities(evaluated)
-        points.append(comparison.Point(key, value, runs, ids, similar, own))
+        similar = sweep.similarities(evaluated)
+        points.append(sweep.Point(key, value, runs, ids, similar, own))
     given = {"recipe": recipe, "seeds": seeds, "adapters_too": adapters_too, "overrides": base}
-    comparison.record(points, given)
-    print(comparison.as_table(points))
+    sweep.record(points, given)
+    print(sweep.as_table(points))
 
 
-def _seeds(recipe: str, base: dict[str, Any], seed: int, adapters_too: bool) -> dict[str, int]:
+def _seeds(
+    recipe: RecipeName, base: dict[str, Any], seed: int, adapters_too: bool
+) -> dict[str, int]:
     """Seed 0 leaves the recipe's own, so that its artifacts are reused."""
     config = resolve(recipe, base)
     found = {
@@ -90,7 +95,7 @@ def _seeds(recipe: str, base: dict[str, Any], seed: int, adapters_too: bool) -> 
 def main() -> None:
     """Run the sweeps in this process."""
     parser = argparse.ArgumentParser(prog="python -m flows.ablation", description=__doc__)
-    parser.add_argument("--recipe", default="tiny", help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument("--recipe", default="tiny", choices=RECIPE_NAMES)
     parser.add_argument("--kinds", nargs="*", default=KINDS)
     parser.add_argument("--tokens", nargs="*", type=int, default=TOKENS)
     parser.add_argument("--seeds", type=int, default=3)

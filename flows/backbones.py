@@ -16,8 +16,8 @@ STEPS = ("train_heads", "train_autoencoder", "train_denoiser", "ship_generator")
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def step(name: str) -> dict[str, float]:
-    """Run one function of ``tasks.backbones`` and print what it reports."""
-    from tasks import backbones as work
+    """Run one function of ``tasks.training.embedded_backbones`` and print what it reports."""
+    from tasks.training import embedded_backbones as work
 
     found: dict[str, float] = getattr(work, name)()
     print(name, found)

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.config import (
-    AdaptersConfig,
-    ClipFeaturesConfig,
-    DecisionConfig,
-    DownloadConfig,
-    EvaluateConfig,
-    Frozen,
-    IndexConfig,
-    JointConfig,
-    MapperConfig,
-    PartsConfig,
-    RuntimeConfig,
-    TextTargetsConfig,
-)
+from flows.overrides import ConfigError, check_override
+from gill.losses import GenerationLossWeight
+from gill.settings import setting
+from tasks.config.adapters import AdaptersConfig
+from tasks.config.base import Config
+from tasks.config.data import ClipFeaturesConfig, IndexConfig, TextTargetsConfig
+from tasks.config.decision import DecisionConfig
+from tasks.config.download import DownloadConfig
+from tasks.config.evaluation import EvaluateConfig
+from tasks.config.mapper import JointConfig, MapperConfig
+from tasks.config.parts import PartsConfig, RuntimeConfig
 
 
-class ConfigError(ValueError):
-    """A recipe, a stage, a key or a value that does not exist or does not fit."""
-
-
-class PipelineConfig(Frozen):
+class PipelineConfig(GenerationLossWeight, Config):
     """One frozen model for each stage, the frozen parts, and the runtime."""
 
     parts: PartsConfig
-    # staged: adapters, then the mapper. joint: both together, as in the paper.
-    schedule: Literal["staged", "joint"] = "staged"
-    generation_weight: float = 1.0  # of l_g among the losses of the joint schedule
+    schedule: Literal["staged", "joint"] = setting(
+        "staged", "staged: the adapters, then the mapper; joint: both together, as in the paper"
+    )
     runtime: RuntimeConfig = RuntimeConfig()
     download: DownloadConfig = DownloadConfig()
     clip_features: ClipFeaturesConfig = ClipFeaturesConfig()
@@ -48,7 +40,7 @@ class PipelineConfig(Frozen):
     @property
     def joint(self) -> JointConfig:
         """The joint stage's settings are those of the adapters and the mapper."""
-        return JointConfig.of(self.adapters, self.mapper, self.generation_weight)
+        return JointConfig.composed(self.adapters, self.mapper, self)
 
     def keys(self) -> list[str]:
         """Every key that can be overridden, such as ``mapper.learning_rate``."""
@@ -58,16 +50,12 @@ class PipelineConfig(Frozen):
         """A copy with some keys changed.
 
         Raises:
-            ConfigError: a key is unknown (the nearest is named) or a value does not fit.
+            ConfigError: a key is unknown or renamed, or a value does not fit.
         """
         values = self.model_dump()
         known = self.keys()
         for key, value in overrides.items():
-            if key not in known:
-                near = get_close_matches(key, known, n=3, cutoff=0.5)
-                hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-                stages = ", ".join(type(self).model_fields)
-                raise ConfigError(f"unknown key {key!r}{hint} Keys begin with one of: {stages}")
+            check_override(key, value, known, list(type(self).model_fields))
             *path, last = key.split(".")
             inner = values
             for part in path:

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
 from prefect import flow
@@ -25,17 +25,23 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows.recipes import RECIPES, resolve
-from tasks.registry import STAGES, stage_named
-from tasks.stage import PipelineRun
+from flows.names import RECIPE_NAMES, RecipeName
+from flows.recipes import resolve
+from tasks.runner.pipeline_run import PipelineRun
+from tasks.runner.registry import STAGES, stage_named
+
+if TYPE_CHECKING:
+    StageName = str
+else:  # Prefect makes the menus of its run form from this
+    StageName = Literal[tuple(STAGES)]
 
 
 @flow(name="gill", persist_result=False)
 def gill(
-    recipe: str = "embedded",
+    recipe: RecipeName = "embedded",
     overrides: dict[str, Any] | None = None,
-    stage: str | None = None,
-    force: list[str] | bool = False,
+    stage: StageName | None = None,
+    force: list[StageName] | bool = False,
 ) -> dict[str, Any]:
     """Make every artifact of GILL that is not there yet, and return what each stage reported.
 
@@ -66,13 +72,16 @@ def gill(
 def main() -> None:
     """Run the flow in this process."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=gill.__doc__)
-    parser.add_argument("--recipe", default="tiny", help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument("--recipe", default="tiny", choices=RECIPE_NAMES)
     parser.add_argument("--stage", default=None, help=f"one of {', '.join(STAGES)}")
     parser.add_argument("--overrides", type=json.loads, default={}, help='JSON: {"key": value}')
-    parser.add_argument("--force", nargs="*", default=[], metavar="STAGE")
+    parser.add_argument(
+        "--force", nargs="*", default=False, metavar="STAGE", help="these; without any, what runs"
+    )
     given = parser.parse_args()
+    force = True if given.force == [] else given.force  # a bare --force
     with reachable_server():
-        gill(recipe=given.recipe, overrides=given.overrides, stage=given.stage, force=given.force)
+        gill(recipe=given.recipe, overrides=given.overrides, stage=given.stage, force=force)
 
 
 @contextmanager

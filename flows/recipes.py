@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
-from flows.config import ConfigError, PipelineConfig
-from tasks.config import (
-    AdaptersConfig,
-    DecisionConfig,
-    DownloadConfig,
-    EvaluateConfig,
+from flows.config import PipelineConfig
+from flows.names import RecipeName
+from flows.overrides import check_recipe
+from gill.training import Precision
+from tasks.config.adapters import AdaptersConfig
+from tasks.config.data import TextTargetsConfig
+from tasks.config.decision import DecisionConfig
+from tasks.config.download import DownloadConfig
+from tasks.config.evaluation import EvaluateConfig
+from tasks.config.mapper import MapperConfig
+from tasks.config.parts import (
     GeneratorConfig,
     LanguageConfig,
-    MapperConfig,
     PartsConfig,
-    Precision,
     RuntimeConfig,
-    TextTargetsConfig,
     VisionConfig,
 )
 
@@ -73,7 +74,7 @@ def tiny() -> PipelineConfig:
             retrieval_candidates=64,
             captions=8,
             max_new_tokens=6,
-            pictures=12,
+            images=12,
             decision_prompts=12,
             gallery=4,
         ),
@@ -93,7 +94,7 @@ def native_precision() -> Precision:
 
 
 def embedded() -> PipelineConfig:
-    """Real weights and real pictures without a network: minutes on two CPU cores."""
+    """Real weights and real images without a network: minutes on two CPU cores."""
     precision = native_precision()
     return PipelineConfig(
         parts=PartsConfig(
@@ -111,7 +112,7 @@ def embedded() -> PipelineConfig:
             steps=50,
             batch_size=16,
             precision=precision,
-            start_prompt="\n{}:\n",
+            initial_prompt="\n{}:\n",
             captioning_rate=0.05,
             learning_rate=3e-3,
             warmup_steps=5,
@@ -130,7 +131,7 @@ def embedded() -> PipelineConfig:
             steps=1000,
             batch_size=32,
             precision=precision,
-            start="fitted",
+            initialization="data_dependent",
             learning_rate=2e-3,
             warmup_steps=50,
             schedule="cosine",
@@ -152,7 +153,7 @@ def embedded() -> PipelineConfig:
             schedule="cosine",
             log_every=20,
         ),
-        evaluate=EvaluateConfig(captions=160, pictures=160, decision_prompts=100),
+        evaluate=EvaluateConfig(captions=160, images=160, decision_prompts=100),
     )
 
 
@@ -161,7 +162,7 @@ def opt_6_7b() -> PipelineConfig:
     return PipelineConfig(
         parts=PartsConfig(
             language=LanguageConfig(name="facebook/opt-6.7b", precision="bfloat16"),
-            vision=VisionConfig(name="ViT-L-14", pretrained="openai"),
+            vision=VisionConfig(name="ViT-L-14-quickgelu", pretrained="openai"),
             generator=GeneratorConfig(
                 name="stable-diffusion-v1-5/stable-diffusion-v1-5", steps=50, guidance_scale=7.5
             ),
@@ -182,26 +183,22 @@ def opt_6_7b() -> PipelineConfig:
         adapters=AdaptersConfig(),
         mapper=MapperConfig(),
         decision=DecisionConfig(rare_classes="as_is"),  # as in the released code
-        evaluate=EvaluateConfig(pictures=2048, retrieval_candidates=5000, captions=5000),
+        evaluate=EvaluateConfig(images=2048, retrieval_candidates=5000, captions=5000),
     )
 
 
-RECIPES: dict[str, Callable[[], PipelineConfig]] = {
+RECIPES: Mapping[RecipeName, Callable[[], PipelineConfig]] = {
     "tiny": tiny,
     "embedded": embedded,
     "opt-6.7b": opt_6_7b,
 }
 
 
-def resolve(recipe: str, overrides: Mapping[str, Any]) -> PipelineConfig:
+def resolve(recipe: RecipeName, overrides: Mapping[str, Any]) -> PipelineConfig:
     """The configuration of a recipe with overrides.
 
     Raises:
         ConfigError: the recipe or a key is unknown, or a value does not fit.
     """
-    if recipe not in RECIPES:
-        near = get_close_matches(recipe, RECIPES, n=1, cutoff=0.0)
-        raise ConfigError(
-            f"unknown recipe {recipe!r}; did you mean {near[0]!r}? Recipes: {', '.join(RECIPES)}"
-        )
+    check_recipe(recipe)
     return RECIPES[recipe]().with_overrides(overrides)

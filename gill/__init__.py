@@ -1,1 +1,1 @@
-"""GILL: a frozen language model that reads and answers with text and pictures."""
+"""GILL: a frozen language model that reads and answers with text and images."""

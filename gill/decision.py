@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gill.settings import REFERENCE, ComponentSettings, setting
+
 Vote = Literal["gen", "ret", "same"]
 Choice = Literal["generate", "retrieve"]
 CHOICES: tuple[Choice, Choice] = (
@@ -17,10 +19,18 @@ CHOICES: tuple[Choice, Choice] = (
 GENERATE, RETRIEVE = 0, 1
 
 
+class DecisionSettings(ComponentSettings):
+    """How the decision model is regularized."""
+
+    dropout: float = setting(
+        0.5, "of the [IMG0] state, while it trains", source=REFERENCE, ge=0, lt=1
+    )
+
+
 class DecisionModel(nn.Module):
     """Linear classifier on the [IMG0] hidden state, with dropout while it trains."""
 
-    def __init__(self, llm_dim: int, dropout: float = 0.5) -> None:
+    def __init__(self, llm_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(llm_dim, len(CHOICES))
@@ -53,8 +63,8 @@ def votes_from_scores(generated: Tensor, retrieved: Tensor, margin: float) -> li
     """Votes of an image-text scorer that stands in for people.
 
     Args:
-        generated: ``(prompts, seeds)``, score of each generated picture with its caption.
-        retrieved: ``(prompts,)``, score of the retrieved picture.
+        generated: ``(prompts, seeds)``, score of each generated image with its caption.
+        retrieved: ``(prompts,)``, score of the retrieved image.
         margin: a difference of at most this much is a vote for ``same``.
     """
     difference = generated - retrieved[:, None]

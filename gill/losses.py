@@ -8,7 +8,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gill.settings import PAPER, REFERENCE, ComponentSettings, setting
+
 GenerationForm = Literal["norm", "squared"]
+
+
+class AdapterLossWeights(ComponentSettings):
+    """Weights of the adapters' three losses."""
+
+    captioning_weight: float = setting(1.0, "of l_c among the losses", source=PAPER)
+    img_prediction_weight: float = setting(1.0, "of l_p among the losses", source=PAPER)
+    retrieval_weight: float = setting(1.0, "of l_r among the losses", source=PAPER)
+
+
+class GenerationLossWeight(ComponentSettings):
+    """Weight of the mapper's loss beside the adapters'."""
+
+    generation_weight: float = setting(
+        1.0, "of l_g among the losses of the joint schedule", source=PAPER
+    )
+
+
+class GenerationLossForm(ComponentSettings):
+    """How far the mapper's output is from its target."""
+
+    loss_form: GenerationForm = setting(
+        "norm",
+        "norm: l2 norm over the width, mean over the rest; squared: the paper's",
+        source=REFERENCE,
+    )
+
+
+class LossWeights(AdapterLossWeights, GenerationLossWeight):
+    """Weights of all four losses."""
 
 
 def token_loss(vocabulary: Tensor, img: Tensor, labels: Tensor) -> Tensor:
@@ -102,29 +134,29 @@ def contrastive_loss(text: Tensor, image: Tensor, scale: Tensor) -> Tensor:
 
 
 def contrastive_loss_of_part(
-    text: Tensor, all_text: Tensor, all_image: Tensor, scale: Tensor, start: int, share: float
+    text: Tensor, all_text: Tensor, all_image: Tensor, scale: Tensor, start: int, fraction: float
 ) -> Tensor:
     """The whole batch's contrastive loss, with the gradients that one part of it contributes.
 
-    Its value is that of the whole batch. Its gradients, times ``share`` and summed over the parts,
-    are those of the whole batch, although every part holds the others' vectors as constants: each
-    row's gradient comes from the part that it belongs to, and the scale's in shares.
+    Its value is that of the whole batch. Its gradients, times ``fraction`` and summed over the
+    parts, are those of the whole batch, although every part holds the others' vectors as constants:
+    each row's gradient comes from the part that it belongs to, and the scale's in fractions.
 
     Args:
-        text: unit vectors ``(m, d)`` of the part, with gradients; m is 0 where the share is 0.
+        text: unit vectors ``(m, d)`` of the part, with gradients; m is 0 where the fraction is 0.
         all_text, all_image: unit vectors ``(n, d)`` of the whole batch.
         start: the row of ``all_text`` at which the part begins.
-        share: the part's share of the batch.
+        fraction: the part's fraction of the batch.
     """
     stop = start + len(text)
     others = all_image.detach()
     image = torch.cat([others[:start], all_image[start:stop], others[stop:]])
     text = torch.cat([all_text[:start], text, all_text[stop:]])
-    part_scale = scale.detach() + (scale - scale.detach()) * share
+    part_scale = scale.detach() + (scale - scale.detach()) * fraction
     loss = contrastive_loss(text, image, part_scale)
-    if share == 0:
+    if fraction == 0:
         return loss.detach()
-    return loss.detach() + (loss - loss.detach()) / share
+    return loss.detach() + (loss - loss.detach()) / fraction
 
 
 def generation_loss(predicted: Tensor, target: Tensor, form: GenerationForm = "norm") -> Tensor:

@@ -1,32 +1,34 @@
-"""f_w: from the [IMG] states to the image generator's conditioning, and its rivals of the paper."""
+"""f_w: from [IMG] states to the image generator's conditioning, and the paper's baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from typing_extensions import override
 
-from gill.linear import ridge
+from gill.settings import REFERENCE, ComponentSettings, setting
 
 MapperKind = Literal["gill", "linear", "mlp", "encoder"]
-SMALL = 0.1  # what random weights are multiplied by beside ones that are fitted
 
 
-@dataclass(frozen=True)
-class MapperSize:
-    """Sizes of a mapper; the defaults are the reference run's."""
+class MapperSize(ComponentSettings):
+    """Kind and sizes of a mapper."""
 
-    kind: MapperKind = "gill"
-    hidden_dim: int = 512
-    layers: int = 4
-    heads: int = 4
-    feedforward_dim: int = 2048
+    kind: MapperKind = setting(
+        "gill", "of the mapper that images are generated with", source=REFERENCE
+    )
+    hidden_dim: int = setting(512, "width between the two maps at its ends", source=REFERENCE)
+    layers: int = setting(
+        4, "of the encoder, and as many of the decoder", unit="layers", source=REFERENCE
+    )
+    heads: int = setting(4, "of each attention", unit="heads", source=REFERENCE)
+    feedforward_dim: int = setting(2048, "width inside the feed-forward layers", source=REFERENCE)
 
 
 @contextmanager
@@ -40,26 +42,32 @@ def _attention(device: torch.device) -> Iterator[None]:
         yield
 
 
-class Mapper(nn.Module):
-    """Interface of every mapper: ``(batch, r, llm_dim)`` to ``(batch, num_targets, target_dim)``.
+def mapper_input(states: Tensor, img_embeddings: Tensor) -> Tensor:
+    """What every mapper reads: [IMG] hidden states plus the [IMG] input embeddings, in float32.
 
-    The input is the sum of the [IMG] hidden states and the [IMG] input embeddings.
+    Args:
+        states: ``(batch, r, llm_dim)``. img_embeddings: E_img, ``(r, llm_dim)``.
     """
+    return states.float() + img_embeddings.to(states.device)
+
+
+class Mapper(nn.Module):
+    """Interface of every mapper; ``transform`` is what the kinds differ in."""
 
     def __init__(self, num_targets: int, target_dim: int) -> None:
         super().__init__()
         self.num_targets, self.target_dim = num_targets, target_dim
 
-    def start_from(self, inputs: Tensor, targets: Tensor) -> None:
-        """Start fitted to some examples in closed form, rather than random.
-
-        [IMG] states vary most along a few directions that all captions share, and targets far from
-        zero: a random mapper spends most of a short training on finding the two means and scales
-        (docs/experiments.md). What is computed is unchanged, only where training begins.
+    def forward(self, states: Tensor, img_embeddings: Tensor) -> Tensor:
+        """Conditioning ``(batch, num_targets, target_dim)`` of [IMG] states.
 
         Args:
-            inputs: ``(n, r, llm_dim)``. targets: ``(n, num_targets, target_dim)``.
+            states: ``(batch, r, llm_dim)``. img_embeddings: E_img, ``(r, llm_dim)``.
         """
+        return self.transform(mapper_input(states, img_embeddings))
+
+    def transform(self, x: Tensor) -> Tensor:
+        """From ``mapper_input`` ``(batch, r, llm_dim)`` to the conditioning."""
         raise NotImplementedError
 
 
@@ -85,12 +93,13 @@ class GillMapper(Mapper):
         self.query_embs = nn.Parameter(torch.randn(1, num_targets, size.hidden_dim))
         self.model = nn.Linear(size.hidden_dim, target_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """See ``Mapper``."""
-        out: Tensor = self.model(self.tfm.decoder.norm(self._decoded(x)))
+    @override
+    def transform(self, x: Tensor) -> Tensor:
+        out: Tensor = self.model(self.tfm.decoder.norm(self.decoded(x)))
         return out
 
-    def _decoded(self, x: Tensor) -> Tensor:
+    def decoded(self, x: Tensor) -> Tensor:
+        """The queries after the last decoder layer, before its norm: ``(batch, n, hidden_dim)``."""
         with _attention(x.device):
             memory = self.tfm.encoder(self.fc(x))
             # The queries are the same for every example until they first see the memory, so the
@@ -105,35 +114,6 @@ class GillMapper(Mapper):
                 inner = layer.activation(layer.linear1(layer.norm3(decoded)))
                 decoded = decoded + layer.linear2(inner)
         return decoded
-
-    @torch.no_grad()
-    def start_from(self, inputs: Tensor, targets: Tensor) -> None:
-        """See ``Mapper``: a ridge regression from the mean encoded state to the mean target.
-
-        ``fc`` gives whitened states, ``model`` reads principal components of the targets, of which
-        the queries are the mean by position. The first cross-attention adds the regression to
-        them, and the other branches begin small.
-        """
-        whiten(self.fc, inputs.flatten(0, 1))
-        components = draw_from(self.model, targets.flatten(0, 1))
-        mean = targets.mean(0, keepdim=True)
-        self.query_embs.copy_(components(mean))
-        for layer in (*self.tfm.encoder.layers, *self.tfm.decoder.layers):
-            for branch in (layer.self_attn.out_proj, layer.linear2):
-                branch.weight.mul_(SMALL)
-        read = [self.tfm.encoder(self.fc(part)).mean(1) for part in inputs.split(256)]
-        weight, bias = ridge(torch.cat(read), components((targets - mean).mean(1), centred=True))
-        first = self.tfm.decoder.layers[0].multihead_attn
-        dim = len(bias)
-        first.in_proj_weight[2 * dim :] = torch.eye(dim, device=bias.device)
-        first.in_proj_bias[2 * dim :] = 0
-        first.out_proj.weight.copy_(weight)
-        first.out_proj.bias.copy_(bias)
-        for later in self.tfm.decoder.layers[1:]:
-            later.multihead_attn.out_proj.weight.mul_(SMALL)
-        # The last norm takes the scale away; its weight gives it back.
-        scale = torch.cat([self._decoded(part).std(-1).flatten() for part in inputs.split(256)])
-        self.tfm.decoder.norm.weight.fill_(float(scale.mean()))
 
 
 def attend_to_few(attention: nn.MultiheadAttention, x: Tensor, memory: Tensor) -> Tensor:
@@ -180,17 +160,10 @@ class LinearMapper(Mapper):
         self.down = nn.Linear(num_img_tokens * llm_dim, size.hidden_dim)
         self.up = nn.Linear(size.hidden_dim, num_targets * target_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """See ``Mapper``."""
+    @override
+    def transform(self, x: Tensor) -> Tensor:
         out: Tensor = self.up(self.down(x.flatten(1)))
         return out.view(len(x), self.num_targets, self.target_dim)
-
-    @torch.no_grad()
-    def start_from(self, inputs: Tensor, targets: Tensor) -> None:
-        """See ``Mapper``: whitened states, and the mean target."""
-        whiten(self.down, inputs.flatten(1))
-        self.up.weight.mul_(SMALL)
-        self.up.bias.copy_(targets.mean(0).flatten())
 
 
 class MlpMapper(LinearMapper):
@@ -204,8 +177,8 @@ class MlpMapper(LinearMapper):
             nn.GELU(), nn.Linear(size.hidden_dim, size.hidden_dim), nn.GELU()
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """See ``Mapper``."""
+    @override
+    def transform(self, x: Tensor) -> Tensor:
         out: Tensor = self.up(self.hidden(self.down(x.flatten(1))))
         return out.view(len(x), self.num_targets, self.target_dim)
 
@@ -228,81 +201,23 @@ class EncoderMapper(Mapper):
         self.positions = nn.Parameter(torch.randn(1, num_targets, size.hidden_dim))
         self.model = nn.Linear(size.hidden_dim, target_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """See ``Mapper``."""
+    @override
+    def transform(self, x: Tensor) -> Tensor:
         joined = torch.cat([self.positions.expand(len(x), -1, -1), self.fc(x)], dim=1)
         with _attention(x.device):
             encoded = self.encoder(joined)
         out: Tensor = self.model(encoded[:, : self.num_targets])
         return out
 
-    @torch.no_grad()
-    def start_from(self, inputs: Tensor, targets: Tensor) -> None:
-        """See ``Mapper``: whitened states, and the mean target by position."""
-        whiten(self.fc, inputs.flatten(0, 1))
-        components = draw_from(self.model, targets.flatten(0, 1))
-        self.positions.copy_(components(targets.mean(0, keepdim=True)))
-        for layer in self.encoder.layers:
-            layer.linear2.weight.mul_(SMALL)
-
-
-def principal(values: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean ``(dim,)``, principal directions ``(dim, k)`` and deviations ``(k,)`` of ``(n, dim)``.
-
-    ``k`` is ``most`` or ``dim``, whichever is smaller. Deviations below a thousandth of the largest
-    are raised to that, since nothing but noise would be scaled up by them.
-    """
-    mean = values.mean(0)
-    centred = values - mean
-    covariance = (centred.T @ centred / len(values)).cpu().double()
-    variances, directions = torch.linalg.eigh(covariance)
-    deviations = variances.flip(0)[:most].clamp(min=0).sqrt()
-    deviations = deviations.clamp(min=max(1e-3 * float(deviations[0]), 1e-12))
-    return mean, directions.flip(1)[:, :most].to(values), deviations.to(values)
-
-
-@torch.no_grad()
-def whiten(layer: nn.Linear, values: Tensor) -> None:
-    """Let a layer give the principal components of ``(n, dim)``, each with unit variance."""
-    mean, directions, deviations = principal(values, layer.out_features)
-    layer.weight.zero_()
-    layer.weight[: len(deviations)] = (directions / deviations).T
-    layer.bias.copy_(-layer.weight @ mean)
-
-
-@torch.no_grad()
-def draw_from(layer: nn.Linear, values: Tensor) -> Callable[..., Tensor]:
-    """Let a layer make values like ``(n, dim)`` from principal components of unit variance.
-
-    Returns:
-        What gives the components of values, or of differences between them if ``centred``.
-    """
-    mean, directions, deviations = principal(values, layer.in_features)
-    layer.weight.zero_()
-    layer.weight[:, : len(deviations)] = directions * deviations
-    layer.bias.copy_(mean)
-
-    def components(given: Tensor, centred: bool = False) -> Tensor:
-        found = (given if centred else given - mean) @ directions / deviations
-        return F.pad(found, (0, layer.in_features - len(deviations)))
-
-    return components
-
 
 def new_mapper(
     llm_dim: int, num_img_tokens: int, num_targets: int, target_dim: int, size: MapperSize
 ) -> Mapper:
-    """Make the mapper that ``size.kind`` names.
-
-    Raises:
-        ValueError: the kind is unknown.
-    """
+    """Make the mapper that ``size.kind`` names."""
     if size.kind == "gill":
         return GillMapper(llm_dim, num_targets, target_dim, size)
     if size.kind == "encoder":
         return EncoderMapper(llm_dim, num_targets, target_dim, size)
     if size.kind == "linear":
         return LinearMapper(llm_dim, num_img_tokens, num_targets, target_dim, size)
-    if size.kind == "mlp":
-        return MlpMapper(llm_dim, num_img_tokens, num_targets, target_dim, size)
-    raise ValueError(f"mapper kind {size.kind!r} is not one of {', '.join(get_args(MapperKind))}")
+    return MlpMapper(llm_dim, num_img_tokens, num_targets, target_dim, size)

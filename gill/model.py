@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import sys
-import unicodedata
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gill.backbones.language import LanguageModel
+from gill.batches import AdapterBatch, split_batch
 from gill.captioning import CaptioningMap
+from gill.data_parallel import WorkerGroup
 from gill.losses import (
     GenerationForm,
+    LossWeights,
     contrastive_loss,
     contrastive_loss_of_part,
     frozen_head_loss,
@@ -25,71 +24,9 @@ from gill.losses import (
 )
 from gill.mapper import Mapper
 from gill.packing import CaptionLayout, ImgLayout, caption_layout, img_layout
-from gill.parallel import Ranks, own_rows, parts
 from gill.retrieval import RetrievalMaps
 from gill.specs import AdapterSpec
 from gill.tokens import ImgTokenEmbeddings
-
-_IMG_TEXT = re.compile(r"\[IMG\d*\]")
-
-
-def _not_latin(letter: str) -> bool:
-    return letter.isalpha() and not unicodedata.name(letter, "").startswith("LATIN")
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of the losses; all 1 in the paper."""
-
-    captioning: float = 1.0
-    img_prediction: float = 1.0
-    retrieval: float = 1.0
-    generation: float = 1.0
-
-
-@dataclass(frozen=True)
-class Whole:
-    """What a part of a batch knows of the whole, so that the parts' losses add up to the whole's.
-
-    Attributes:
-        rows: which of the whole's examples the part is. share: how much of the whole that is.
-        features: ``(n, vision_dim)`` of the whole batch.
-        text: unit vectors ``(n, retrieval_dim)`` of the whole batch, where a rank has several
-            parts; None where the ranks exchange them in the pass.
-        counts: examples of each rank.
-        labels: labels for each example of the whole, over those of the part.
-    """
-
-    rows: slice
-    share: float
-    features: Tensor
-    text: Tensor | None
-    counts: tuple[int, ...]
-    labels: float
-
-
-@dataclass(frozen=True)
-class AdapterBatch:
-    """Token ids of the captions, ready to lay out, and what belongs to them.
-
-    Attributes:
-        features: ``(batch, vision_dim)``, pooled vision features.
-        targets: ``(batch, num_targets, target_dim)``, the generator's text-encoder output, only
-            where a mapper is trained together with the adapters.
-        keys: names of the examples, for reports.
-        packed: whether the examples are packed in pairs; None leaves it to a random draw.
-        whole: set where this is a part of a batch.
-    """
-
-    captions: list[list[int]]
-    features: Tensor
-    targets: Tensor | None = None
-    keys: tuple[str, ...] = ()
-    packed: bool | None = None
-    whole: Whole | None = None
-
-    def __len__(self) -> int:
-        return len(self.captions)
 
 
 class Adapters(nn.Module):
@@ -106,6 +43,22 @@ class Adapters(nn.Module):
         self.img_tokens = ImgTokenEmbeddings(spec.num_img_tokens, language)
         self.captioning = CaptioningMap(spec.vision_dim, spec.num_visual_tokens, spec.llm_dim)
         self.retrieval = RetrievalMaps(spec.llm_dim, spec.vision_dim, spec.retrieval_dim)
+
+    def for_states(self) -> StateAdapters:
+        """The adapters that stored [IMG] states need."""
+        return StateAdapters(self.retrieval, self.img_tokens.weight)
+
+
+@dataclass(frozen=True, eq=False)
+class StateAdapters:
+    """The adapters that read [IMG] states; they need no language model.
+
+    Attributes:
+        img_embeddings: E_img, ``(r, llm_dim)``.
+    """
+
+    retrieval: RetrievalMaps
+    img_embeddings: Tensor
 
 
 class GillModel:
@@ -148,28 +101,6 @@ class GillModel:
             for text, ids in zip(captions, tokens, strict=True)
         ]
 
-    def oddities(self, captions: Sequence[str]) -> Counter[str]:
-        """How many captions are out of the ordinary, by reason; all of them are trained on.
-
-        ``cut``: longer than the limit. ``empty``: no text. ``naming_img``: spell out an [IMG]
-        token, which is read as text. ``other_scripts``: have letters that are not Latin.
-        ``unknown_tokens``: have parts that the tokenizer does not know.
-        """
-        unknown = self.language.unknown_id
-        found: Counter[str] = Counter(
-            dict.fromkeys(("cut", "empty", "naming_img", "other_scripts", "unknown_tokens"), 0)
-        )
-        longest = self.max_caption_tokens
-        for text, ids in zip(
-            captions, self.language.tokenize(list(captions), sys.maxsize), strict=True
-        ):
-            found["cut"] += len(ids) > longest
-            found["empty"] += not text.strip()
-            found["naming_img"] += _IMG_TEXT.search(text) is not None
-            found["other_scripts"] += not text.isascii() and any(map(_not_latin, text))
-            found["unknown_tokens"] += unknown is not None and unknown in ids
-        return found
-
     def losses(
         self,
         batch: AdapterBatch,
@@ -203,81 +134,52 @@ class GillModel:
         img_states, img_prediction = self.img_pass(batch.captions, packed)
         retrieval = self._retrieval_loss(img_states, batch)
         total = (
-            weights.captioning * captioning
-            + weights.img_prediction * img_prediction
-            + weights.retrieval * retrieval
+            weights.captioning_weight * captioning
+            + weights.img_prediction_weight * img_prediction
+            + weights.retrieval_weight * retrieval
         )
         losses = {"l_c": captioning, "l_p": img_prediction, "l_r": retrieval}
         if mapper is not None:
             if batch.targets is None:
                 raise ValueError("a mapper is to be trained and the batch has no targets")
-            conditioning = mapper(img_states + self.adapters.img_tokens.weight)
+            conditioning = mapper(img_states, self.adapters.img_tokens.weight)
             targets = batch.targets.to(conditioning.device, non_blocking=True)
             losses["l_g"] = generation_loss(conditioning, targets, form)
-            total = total + weights.generation * losses["l_g"]
+            total = total + weights.generation_weight * losses["l_g"]
         return {"loss": total, **losses}, img_states
 
     def split(
         self, batch: AdapterBatch, packing_probability: float, accumulate: int = 1
     ) -> list[tuple[AdapterBatch, float]]:
-        """This rank's parts of a batch, ``accumulate`` of them, and their shares.
-
-        The contrastive loss joins all examples of the batch. With one part for each rank they
-        exchange their text vectors inside the pass; with more, a pass without gradients makes the
-        vectors of all parts first (Gao et al. 2021, arXiv 2101.06983).
-        """
-        ranks = Ranks.current()
-        if ranks.size * accumulate == 1:
+        """This worker's parts of a batch, ``accumulate`` of them, and their fractions of it."""
+        if WorkerGroup.current().size * accumulate == 1:
             return [(batch, 1.0)]
         packed = bool(torch.rand(()) < packing_probability)
-        counts = tuple(
-            sum(s.stop - s.start for s in own_rows(len(batch), Ranks(r, ranks.size), accumulate))
-            for r in range(ranks.size)
-        )
-        unlabelled = 0 if self._layout_bos is None else 1
 
-        def labels(captions: list[list[int]]) -> float:
-            return sum(len(ids) + 1 - unlabelled for ids in captions) / len(captions)
-
-        text: Tensor | None = None
-        if accumulate > 1:
-            with torch.no_grad():
-                own = [
-                    self.adapters.retrieval.embed_text(self.img_pass(captions, packed)[0])
-                    for rows in own_rows(len(batch), ranks, accumulate)
-                    if (captions := batch.captions[rows])
-                ]
+        @torch.no_grad()
+        def embed_text(parts: Sequence[list[list[int]]]) -> Tensor:
+            maps = self.adapters.retrieval
             width = self.adapters.spec.retrieval_dim
-            text = torch.cat([*own, batch.features.new_zeros(0, width, dtype=torch.float32)])
-            text = ranks.rows(text, counts)
+            own = [maps.embed_text(self.img_pass(captions, packed)[0]) for captions in parts]
+            return torch.cat([*own, batch.features.new_zeros(0, width, dtype=torch.float32)])
 
-        def take(rows: slice, share: float) -> AdapterBatch:
-            captions = batch.captions[rows]
-            relative = labels(batch.captions) / labels(captions)
-            return replace(
-                batch,
-                captions=captions,
-                features=batch.features[rows],
-                targets=None if batch.targets is None else batch.targets[rows],
-                keys=batch.keys[rows],
-                packed=packed,
-                whole=Whole(rows, share, batch.features, text, counts, relative),
-            )
-
-        return parts(len(batch), ranks, accumulate, take)
+        unlabelled = 0 if self._layout_bos is None else 1
+        return split_batch(batch, packed, accumulate, unlabelled, embed_text)
 
     def _retrieval_loss(self, img_states: Tensor, batch: AdapterBatch) -> Tensor:
         maps, whole = self.adapters.retrieval, batch.whole
         text, scale = maps.embed_text(img_states), maps.scale()
         if whole is None:
             return contrastive_loss(text, maps.embed_image(batch.features), scale)
-        if whole.share == 0:
+        if whole.fraction == 0:
             text = text[:0]
         others = whole.text
         if others is None:
-            others = Ranks.current().rows(text, whole.counts)
+            others = WorkerGroup.current().all_gather(text, whole.counts)
         image = maps.embed_image(whole.features)
-        return contrastive_loss_of_part(text, others, image, scale, whole.rows.start, whole.share)
+        return contrastive_loss_of_part(
+            text, others, image, scale, whole.rows.start, whole.fraction
+        )
 
     def captioning_loss(self, batch: AdapterBatch, packed: bool) -> Tensor:
         """l_c: vocabulary logits are computed only at the positions that have a label."""
@@ -348,12 +250,12 @@ class GillModel:
         return out * self.language.embed_scale
 
     def embed(self, ids: Tensor, visual_at: Tensor, features: Tensor) -> Tensor:
-        """Input embeddings ``(rows, length, llm_dim)`` of ids and pictures that are laid out.
+        """Input embeddings ``(rows, length, llm_dim)`` of ids and images that are laid out.
 
         Args:
             ids: ``(rows, length)``, of both vocabularies or a mark of ``gill.packing``.
-            visual_at: ``(pictures * k,)`` flat positions that get the visual tokens, in order.
-            features: ``(pictures, vision_dim)``.
+            visual_at: ``(images * k,)`` flat positions that get the visual tokens, in order.
+            features: ``(images, vision_dim)``.
         """
         embeddings = self._embed(ids)
         if not len(features):

@@ -63,7 +63,7 @@ class PromptLayout:
 
     Attributes:
         ids, mask: ``(sequences, length)``, padded on the left.
-        visual_at: ``(pictures * k,)`` flat positions of the visual tokens, row by row.
+        visual_at: ``(images * k,)`` flat positions of the visual tokens, row by row.
     """
 
     ids: Tensor
@@ -164,7 +164,7 @@ def img_layout(
 
 
 def prompt_layout(rows: Sequence[Sequence[int]]) -> PromptLayout:
-    """Lay out rows of ids; each picture is ``VISUAL`` k times."""
+    """Lay out rows of ids; each image is ``VISUAL`` k times."""
     ids, mask = _pad(rows, left=True)
     return PromptLayout(ids, mask, (ids.flatten() == VISUAL).nonzero()[:, 0])
 

@@ -1,4 +1,4 @@
-"""W_t2i, W_i2t and the temperature: one space for [IMG] states and pictures."""
+"""W_t2i, W_i2t and the temperature: one space for [IMG] states and images."""
 
 from __future__ import annotations
 

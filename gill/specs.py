@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from gill.mapper import MapperSize
+from gill.settings import REFERENCE, ComponentSettings, setting
 
 
-@dataclass(frozen=True)
-class AdapterSpec:
+class AdapterSize(ComponentSettings):
+    """The sizes of the adapters that one chooses."""
+
+    num_img_tokens: int = setting(
+        8, "r, the [IMG] tokens of an image", unit="tokens", source=REFERENCE, ge=1
+    )
+    num_visual_tokens: int = setting(
+        4, "k, the input embeddings that an image becomes", unit="tokens", source=REFERENCE, ge=1
+    )
+    retrieval_dim: int = setting(256, "width of the space of retrieval", source=REFERENCE, ge=1)
+
+
+class AdapterSpec(AdapterSize):
     """What it takes to build the adapters for a language model.
 
     Attributes:
-        num_img_tokens: r. num_visual_tokens: k. retrieval_dim: width of the retrieval space.
         vision_dim: width of the pooled vision feature. llm_dim: width of the LLM's embeddings.
     """
 
-    num_img_tokens: int
-    num_visual_tokens: int
-    retrieval_dim: int
     vision_dim: int
     llm_dim: int
 
 
-@dataclass(frozen=True)
-class MapperSpec:
-    """What it takes to build a mapper between a language model and an image generator."""
+class MapperSpec(ComponentSettings):
+    """What it takes to build a mapper between a language model and an image generator.
+
+    Attributes:
+        llm_dim: width of the [IMG] states. num_img_tokens: r, how many there are.
+        num_targets: positions of the conditioning. target_dim: its width.
+    """
 
     llm_dim: int
     num_img_tokens: int

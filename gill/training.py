@@ -17,31 +17,49 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gill.parallel import Ranks
+from gill.data_parallel import WorkerGroup
+from gill.settings import REFERENCE, ComponentSettings, setting
 
 Schedule = Literal["step", "cosine", "trapezoid"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
-@dataclass(frozen=True)
-class Optimization:
-    """AdamW and its schedule; the defaults are the reference run's.
+class Optimization(ComponentSettings):
+    """AdamW and its schedule."""
 
-    ``accumulate`` is the number of parts that a batch is trained on in: it saves memory and leaves
-    the update as it is.
-    """
-
-    steps: int
-    learning_rate: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.01
-    warmup_steps: int = 0
-    schedule: Schedule = "step"
-    decay_every: int = 0
-    decay_factor: float = 0.1
-    gradient_clip: float = 1.0
-    accumulate: int = 1
-    precision: str = "float32"
-    seed: int = 0
+    steps: int = setting(..., "updates of the weights", unit="steps", ge=1)
+    learning_rate: float = setting(
+        1e-3, "of AdamW, once the warm-up is over", source=REFERENCE, gt=0
+    )
+    betas: tuple[float, float] = setting(
+        (0.9, 0.95), "decay rates of AdamW's two moments", source=REFERENCE
+    )
+    weight_decay: float = setting(0.01, "of AdamW", source=REFERENCE)
+    warmup_steps: int = setting(
+        0, "the learning rate grows linearly over so many", unit="steps", source="none"
+    )
+    schedule: Schedule = setting(
+        "step",
+        "step: times decay_factor every decay_every steps; cosine: falls to zero at the last step; "
+        "trapezoid: flat, then falls linearly over the last fifth",
+        source=REFERENCE,
+    )
+    decay_every: int = setting(
+        0, "between two drops of the schedule `step`; 0: none", unit="steps", source="none"
+    )
+    decay_factor: float = setting(
+        0.1, "what a drop of the schedule `step` multiplies the rate by", source=REFERENCE
+    )
+    gradient_clip: float = setting(1.0, "norm that gradients are cut to", source=REFERENCE)
+    accumulate: int = setting(
+        1,
+        "parts that a batch is trained on in: saves memory and leaves the update as it is",
+        unit="parts",
+        source="a whole batch at once",
+        ge=1,
+    )
+    precision: Precision = setting("float32", "of matrix products in training", source="exact")
+    seed: int = setting(0, "of weights, order, dropout and packing", source="arbitrary")
 
 
 def learning_rate(config: Optimization, step: int) -> float:
@@ -116,9 +134,9 @@ class Trainer:
         config: optimizer and schedule.
         after_step: called after each update, for example to rescale the [IMG] embeddings.
         companions: further modules whose state belongs to the run, such as an average of weights.
-        split: cuts a batch into the parts that this rank trains on, with their shares; losses and
-            gradients of the parts, times their shares, add up to the whole batch's. Without it a
-            batch is one part.
+        split: cuts a batch into the parts that this worker trains on, with their fractions of it;
+            losses and gradients of the parts, times those fractions, add up to the whole batch's.
+            Without it a batch is one part.
         rates: learning rates of some parameters by the start of their names, as factors of the
             schedule's; 1 for the others.
         check_every: updates between looks at the losses. Looking waits for the device, so the
@@ -146,8 +164,8 @@ class Trainer:
             raise ValueError("nothing to train: no parameter of the module requires a gradient")
         if config.accumulate > 1 and split is None:
             raise ValueError(f"accumulate is {config.accumulate} and nothing splits the batches")
-        self.ranks = Ranks() if split is None else Ranks.current()
-        self.ranks.share(p.detach() for p in self.parameters)
+        self.workers = WorkerGroup() if split is None else WorkerGroup.current()
+        self.workers.broadcast(p.detach() for p in self.parameters)
         groups: dict[float, list[nn.Parameter]] = {}
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
@@ -210,14 +228,14 @@ class Trainer:
         summed: dict[str, Tensor] = {}
         with autocast(self.device, self.config.precision):
             parts = [(batch, 1.0)] if self.split is None else self.split(batch)
-        for part, share in parts:
+        for part, fraction in parts:
             with autocast(self.device, self.config.precision):
                 losses = self.loss(part)
-            (losses["loss"] * share).backward()
+            (losses["loss"] * fraction).backward()
             for name, value in losses.items():
-                own = value.detach().float() * share
+                own = value.detach().float() * fraction
                 summed[name] = summed[name] + own if name in summed else own
-        self._sum_over_ranks(summed)
+        self._sum_over_workers(summed)
         self._unchecked.append((self.step, summed, getattr(batch, "keys", ())))
         if len(self._unchecked) >= self._check_every:
             self.check()
@@ -228,14 +246,14 @@ class Trainer:
         self.step += 1
         return StepReport(self.step, rate, summed, norm, size(batch))
 
-    def _sum_over_ranks(self, losses: Mapping[str, Tensor]) -> None:
-        if self.ranks.size == 1:
+    def _sum_over_workers(self, losses: Mapping[str, Tensor]) -> None:
+        if self.workers.size == 1:
             return
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        self.ranks.sum([*gradients, *losses.values()])
+        self.workers.all_reduce([*gradients, *losses.values()])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a later process needs to go on: step, weights, moments, configuration."""

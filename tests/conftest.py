@@ -10,6 +10,8 @@ import pytest
 import trustme
 from hostile import Server, serving
 
+pytest_plugins = ["trained_tiny"]
+
 # Before torch, Prefect and MLflow are imported: quiet, and no spinning threads beside each other.
 os.environ |= {
     "KMP_BLOCKTIME": "0",

@@ -11,24 +11,22 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from data.fetch import FetchSettings
-from data.pictures import PictureRules
-from data.sources import CaptionedUrls
-from data.web import WebLimits
+from data.download.settings import FetchSettings, HttpLimits, ImageRules
+from data.sources.captioned_urls import CaptionedUrls
 
 HOSTS = [f"127.0.0.{i}" for i in range(1, 9)] + ["127.1.2.3"]
 
 
-def picture(width=96, height=64, mode="RGB", seed=0):
-    """A smooth random picture."""
+def random_image(width=96, height=64, mode="RGB", seed=0):
+    """A smooth random image."""
     noise = np.random.default_rng(seed).integers(0, 255, (4, 6, 3), np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
 
 
 def encoded(image=None, form="JPEG", **options):
-    """The bytes of a picture."""
+    """The bytes of an image."""
     out = io.BytesIO()
-    (image or picture()).save(out, form, **options)
+    (image or random_image()).save(out, form, **options)
     return out.getvalue()
 
 
@@ -135,15 +133,15 @@ def serving(authority):
 
 
 def limits(**changes):
-    """Web limits for the loopback server."""
+    """HttpClient limits for the loopback server."""
     settings = {"contact": "test@example.org", "deadline": 20.0, "robots": False, "per_host": 64}
-    return WebLimits(**{**settings, "allowed": ("127.0.0.0/24",), **changes})
+    return HttpLimits(**{**settings, "allowed_networks": ("127.0.0.0/24",), **changes})
 
 
 def settings(store, **changes):
-    """How the tests fetch: ten rows a shard, small pictures."""
-    given = {"web": limits(), "pictures": PictureRules("crop", 48), "shard_size": 10}
-    return FetchSettings(str(store), **{**given, "processes": 2, **changes})
+    """How the tests fetch: ten rows a shard, small images."""
+    given = {"web": limits(), "images": ImageRules(resize="crop", size=48), "shard_size": 10}
+    return FetchSettings(store=str(store), **{**given, "processes": 2, **changes})
 
 
 def listed(tmp_path, rows, name="list.tsv"):

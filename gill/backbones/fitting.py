@@ -102,9 +102,7 @@ def denoiser_trainer(
     unet.to(memory_format=torch.channels_last)
     average = AveragedDenoiser(unet, decay)
     mean, deviation = latents
-    denoise: Any = torch.compile(
-        unet
-    )  # 1.4 times the pictures a second on a CPU, for 100 s at first
+    denoise: Any = torch.compile(unet)  # 1.4 times the images a second on a CPU, for 100 s at first
 
     def loss(rows: Tensor) -> Mapping[str, Tensor]:
         clean = mean[rows] + deviation[rows] * torch.randn_like(mean[rows])

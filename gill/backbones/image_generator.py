@@ -31,7 +31,7 @@ class UnsuitableGeneratorError(ValueError):
 
 
 class ImageGenerator(nn.Module):
-    """A diffusers pipeline seen as two functions: caption -> target, target -> pictures.
+    """A diffusers pipeline seen as two functions: caption -> target, target -> images.
 
     A target is the text encoder's output. Where the pipeline also takes a pooled embedding (SDXL,
     Stable Diffusion 3) that is one more row of the target, filled up with zeros, so the mapper
@@ -42,7 +42,7 @@ class ImageGenerator(nn.Module):
         pooled_dim: width of the pooled embedding, 0 where there is none.
         num_tokens: rows of a target: ``text_tokens``, and one more with a pooled embedding.
         dim: width of a target (768 in Stable Diffusion 1).
-        image_size: edge of a generated picture, in pixels.
+        image_size: edge of a generated image, in pixels.
         precision: of the sampler's matrix products, ``float32`` unless a recipe sets it.
 
     Raises:
@@ -130,11 +130,11 @@ class ImageGenerator(nn.Module):
         steps: int,
         batch_size: int = 64,
     ) -> Tensor:
-        """Sample one picture for each prompt embedding.
+        """Sample one image for each prompt embedding.
 
         Args:
             prompt_embeds: ``(n, num_tokens, dim)``.
-            seeds: ``n`` seeds; a picture depends on its own seed and prompt, not on its batch.
+            seeds: ``n`` seeds; an image depends on its own seed and prompt, not on its batch.
             guidance_scale: classifier-free guidance; 1 turns it off.
             steps: sampler steps.
             batch_size: prompts sampled together.
@@ -153,7 +153,7 @@ class ImageGenerator(nn.Module):
             names = ("negative_prompt_embeds", "negative_pooled_prompt_embeds")
             found = self._encode([""], negative=True)
             fixed = {n: v.to(dtype) for n, v in zip(names, found, strict=True) if v is not None}
-        pictures = []
+        images = []
         for start in range(0, len(prompt_embeds), batch_size):
             part = prompt_embeds[start : start + batch_size].to(self.device, dtype)
             generators = [
@@ -171,8 +171,8 @@ class ImageGenerator(nn.Module):
                     num_inference_steps=steps,
                     output_type="pt",
                 )
-            pictures.append(result.images.float().cpu())
-        return torch.cat(pictures)
+            images.append(result.images.float().cpu())
+        return torch.cat(images)
 
 
 def new_autoencoder() -> Any:
@@ -285,7 +285,7 @@ def load_pretrained(name: str, device: torch.device) -> ImageGenerator:
 
 
 class TextToImage:
-    """Any diffusers text-to-image pipeline as it is, from text: a rival, not a part of GILL."""
+    """Any diffusers text-to-image pipeline as it is, from text: a baseline, not a part of GILL."""
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.name, self.pipeline = name, _pipeline(name, device)
@@ -295,8 +295,8 @@ class TextToImage:
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], guidance_scale: float, steps: int
     ) -> list[Image.Image]:
-        """One picture for each prompt and seed."""
-        pictures: list[Image.Image] = []
+        """One image for each prompt and seed."""
+        images: list[Image.Image] = []
         for prompt, seed in zip(prompts, seeds, strict=True):
             result = self.pipeline(
                 prompt,
@@ -304,8 +304,8 @@ class TextToImage:
                 guidance_scale=guidance_scale,
                 num_inference_steps=steps,
             )
-            pictures += result.images
-        return pictures
+            images += result.images
+        return images
 
 
 def _pipeline(name: str, device: torch.device) -> Any:

@@ -254,7 +254,7 @@ def load_pretrained(
         if importlib.util.find_spec("bitsandbytes") is None:
             raise ModuleNotFoundError(
                 f"parts.language.quantization is {quantization!r}, which needs bitsandbytes: "
-                "pip install 'gill-pipeline[quantized]', or set it to 'none'"
+                "pip install -e '.[quantized]', or set it to 'none'"
             )
         more["quantization_config"] = (
             BitsAndBytesConfig(load_in_8bit=True)

@@ -24,7 +24,7 @@ class VisionEncoder(nn.Module):
 
     ``pooled`` gives the tower's feature before open_clip's projection (1024 wide in ViT-L/14): the
     input of W_cap and W_i2t. ``project`` and ``text`` give the shared image-text space, which
-    scores how well a picture fits a caption.
+    scores how well an image fits a caption.
 
     Attributes:
         pooled_dim: width of the pooled feature.
@@ -65,18 +65,18 @@ class VisionEncoder(nn.Module):
         return super().train(False)
 
     def prepare(self, images: Sequence[Image.Image]) -> Tensor:
-        """Resize, crop and normalise PIL pictures: ``(n, 3, image_size, image_size)``."""
+        """Resize, crop and normalise PIL images: ``(n, 3, image_size, image_size)``."""
         return torch.stack([self.preprocess(image) for image in images])
 
     def prepare_tensor(self, images: Tensor) -> Tensor:
-        """Resize and normalise pictures ``(n, 3, h, w)`` in [0, 1], as sampled by the generator."""
+        """Resize and normalise images ``(n, 3, h, w)`` in [0, 1], as sampled by the generator."""
         size = (self.image_size, self.image_size)
         resized = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
         return (resized.to(self.device) - self.mean) / self.std
 
     @torch.no_grad()
     def pooled(self, pixels: Tensor) -> Tensor:
-        """Pooled features ``(n, pooled_dim)`` of prepared pictures, before the projection."""
+        """Pooled features ``(n, pooled_dim)`` of prepared images, before the projection."""
         visual = self.model.visual
         pixels = pixels.to(self.device, memory_format=torch.channels_last)
         if hasattr(visual, "trunk"):  # timm towers: `head` is the projection
@@ -210,10 +210,45 @@ def load_embedded(heads: Path | None) -> VisionEncoder:
     return VisionEncoder(model, preprocess, tokenizer, "embedded")
 
 
-def load_pretrained(name: str, pretrained: str, device: torch.device) -> VisionEncoder:
-    """Load an open_clip model by name and pretraining tag, or from a folder (``local-dir:...``)."""
+class ActivationMismatchError(ValueError):
+    """An open_clip architecture computes with another activation than its weights were made for."""
+
+
+def check_activation(name: str, pretrained: str) -> None:
+    """See that an architecture has the activation that a pretraining tag's weights want.
+
+    open_clip builds the architecture as it is named and only warns: OpenAI's weights in plain
+    ``ViT-L-14`` then compute with GELU where they were trained with QuickGELU.
+
+    Raises:
+        ActivationMismatchError: they differ; names the architecture to use instead.
+    """
     import open_clip
 
+    known = open_clip.get_pretrained_cfg(name, pretrained)
+    if not known:
+        return  # a path, or a tag that open_clip itself refuses
+    wanted = bool(known.get("quick_gelu", False))
+    if bool((open_clip.get_model_config(name) or {}).get("quick_gelu", False)) == wanted:
+        return
+    other = f"{name}-quickgelu" if wanted else name.removesuffix("-quickgelu")
+    offered = other != name and other in open_clip.list_models()
+    remedy = f"use {other!r}" if offered else "open_clip has no architecture for this tag"
+    raise ActivationMismatchError(
+        f"the weights {pretrained!r} were trained with {'QuickGELU' if wanted else 'GELU'} and the "
+        f"architecture {name!r} computes with {'GELU' if wanted else 'QuickGELU'}; {remedy}"
+    )
+
+
+def load_pretrained(name: str, pretrained: str, device: torch.device) -> VisionEncoder:
+    """Load an open_clip model by name and pretraining tag, or from a folder (``local-dir:...``).
+
+    Raises:
+        ActivationMismatchError: the tag's weights want another activation.
+    """
+    import open_clip
+
+    check_activation(name, pretrained)
     model, _, preprocess = open_clip.create_model_and_transforms(
         name, pretrained=pretrained or None, device=device
     )

@@ -13,7 +13,7 @@ def words(text: str) -> str:
 
 
 def caption_scores(captions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """BLEU-1..4, CIDEr and ``meteor_exact`` of one caption against one reference for each picture.
+    """BLEU-1..4, CIDEr and ``meteor_exact`` of one caption against one reference for each image.
 
     CIDEr weighs n-grams by their rarity in the references given, so it depends on the test set.
     """
@@ -76,9 +76,9 @@ def _longest_run(
 
 
 def word_frequency_baseline(training: Sequence[str], count: int) -> list[str]:
-    """The same caption for every picture: as long as the average, of the most common words.
+    """The same caption for every image: as long as the average, of the most common words.
 
-    A captioner that ignores the picture can do this well; one that reads it must do better.
+    A captioner that ignores the image can do this well; one that reads it must do better.
     """
     split = [words(text).split() for text in training]
     mean = max(1, round(sum(map(len, split)) / max(1, len(split))))
@@ -87,6 +87,6 @@ def word_frequency_baseline(training: Sequence[str], count: int) -> list[str]:
 
 
 def caption_frequency_baseline(training: Sequence[str], count: int) -> list[str]:
-    """The most frequent training caption, for every picture."""
+    """The most frequent training caption, for every image."""
     ((text, _),) = Counter(training).most_common(1)
     return [text] * count

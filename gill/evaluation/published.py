@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# VIST, the picture of the last of five sentences: CLIP similarity and LPIPS by context.
+# VIST, the image of the last of five sentences: CLIP similarity and LPIPS by context.
 STORY_CONTEXTS = ("1 caption", "5 captions", "5 captions, 4 images")
 VIST: dict[str, dict[str, tuple[float | None, ...]]] = {
     "GLIDE": {"similarity": (0.582, 0.591, None), "lpips": (0.753, 0.745, None)},
@@ -14,7 +14,7 @@ DECISION_RELEASED = 0.54  # macro F1 of the released notebook, without the retri
 
 FINDINGS = (
     "More context helps GILL and hardly helps the text-only generator.",
-    "Pictures in the context help further.",
+    "Images in the context help further.",
     "On VisDial, quality grows with the rounds of the dialogue.",
     "GILLMapper beats a linear map, an MLP and a 4-layer encoder.",
     "Quality grows with r and flattens; r = 4 is the balance.",

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from tasks import tracking
-from tasks.comparison import Point, as_table, headline, plots
+from tasks.evaluation.sweep import Point, as_table, headline, plots
+from tasks.tracking import mlflow_runs
 
 
 def point(value, *runs, similarities=(), own=False):
@@ -72,8 +72,8 @@ def test_the_sweeps_reuse_what_does_not_change(var, prefect_server):
     ]  # fmt: skip
     assert points[0]["runs"] == points[2]["runs"] != points[1]["runs"]
     assert points[0]["runs"][0] != points[0]["runs"][1]
-    client = tracking.client()
-    (run,) = client.search_runs([tracking.experiment_id()], "tags.kind = 'ablation'")
+    client = mlflow_runs.client()
+    (run,) = client.search_runs([mlflow_runs.experiment_id()], "tags.kind = 'ablation'")
     assert run.info.status == "FINISHED"
     names = {a.path for a in client.list_artifacts(run.info.run_id)}
     assert names == {"table.md", "mapper_kind.png", "adapters_num_img_tokens.png"}

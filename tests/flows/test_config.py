@@ -1,10 +1,16 @@
 """Recipes and overrides: what is unknown is refused at once with the nearest valid names."""
 
-import pytest
+from pathlib import Path
 
-from flows.config import ConfigError
+import pytest
+from pydantic import BaseModel
+
+from flows.config import PipelineConfig
+from flows.names import RECIPE_NAMES
+from flows.overrides import RENAMED_KEYS, RENAMED_VALUES, ConfigError
 from flows.recipes import RECIPES, opt_6_7b, resolve, tiny
-from tasks.registry import STAGES, ancestors, stage_named, stages_of
+from flows.settings_list import as_markdown, lines_of
+from tasks.runner.registry import STAGES, ancestors, stage_named, stages_of
 
 
 def test_every_recipe_has_every_stage():
@@ -73,10 +79,73 @@ def test_the_joint_schedule_trains_adapters_and_mapper_in_one_stage():
 
 def test_settings_of_validation_bear_on_a_result_only_where_it_chooses():
     plain, chosen = tiny().mapper, resolve("tiny", {"mapper.keep_best": True}).mapper
-    assert "validate_every" not in plain.bearing()
-    assert chosen.bearing()["validate_every"] == plain.validate_every
+    assert "validate_every" not in plain.fingerprint_fields()
+    assert chosen.fingerprint_fields()["validate_every"] == plain.validate_every
 
 
 def test_captions_must_fit_beside_the_img_tokens():
     with pytest.raises(ConfigError, match=r"max_tokens 32 leaves no room.*40 \[IMG\]"):
         resolve("tiny", {"adapters.num_img_tokens": 40})
+
+
+def test_the_recipes_are_those_that_the_command_offers():
+    assert set(RECIPES) == set(RECIPE_NAMES)
+
+
+@pytest.mark.parametrize("old", RENAMED_KEYS)
+def test_an_old_key_is_refused_with_its_new_name(old):
+    new = RENAMED_KEYS[old]
+    assert new in [line.key for line in lines_of(tiny())]
+    with pytest.raises(ConfigError, match=f"'{old}' is called '{new}' now"):
+        resolve("tiny", {old: 1})
+
+
+@pytest.mark.parametrize(("key", "old"), RENAMED_VALUES)
+def test_an_old_value_is_refused_with_its_new_name(key, old):
+    new = RENAMED_VALUES[key, old]
+    listed = key == "evaluate.suites"
+    with pytest.raises(ConfigError, match=f"'{old}' of '{key}' is called '{new}' now"):
+        resolve("tiny", {key: [old] if listed else old})
+    resolve("tiny", {key: [new] if listed else new})
+
+
+def models(model):
+    """A configuration and all that it holds, by class."""
+    found = {type(model)}
+    for name in type(model).model_fields:
+        if isinstance(value := getattr(model, name), BaseModel):
+            found |= models(value)
+    return found
+
+
+def test_every_setting_says_what_it_means():
+    for line in lines_of(opt_6_7b()):
+        assert len(line.description.split()) > 0, line.key
+    assert len(lines_of(opt_6_7b())) > 180
+
+
+def test_every_setting_is_declared_once():
+    """A class may give an inherited setting another default, and nothing else."""
+    for model in models(opt_6_7b()) - {PipelineConfig}:
+        for name, field in model.model_fields.items():
+            owners = [
+                base for base in model.__mro__ if name in vars(base).get("__annotations__", {})
+            ]
+            described = {owner.model_fields[name].description for owner in owners}
+            assert described == {field.description}, f"{model.__name__}.{name} in {owners}"
+            kinds = {str(owner.model_fields[name].annotation) for owner in owners}
+            assert len(kinds) == 1, f"{model.__name__}.{name} in {owners}"
+
+
+def test_another_default_keeps_the_rest_of_the_declaration():
+    from gill.training import Optimization
+
+    own, inherited = type(tiny().mapper).model_fields["steps"], Optimization.model_fields["steps"]
+    assert (own.default, own.metadata) == (20_000, inherited.metadata)
+    with pytest.raises(ConfigError, match=r"decision\.steps.*greater than or equal to 1"):
+        resolve("tiny", {"decision.steps": 0})
+
+
+def test_the_reference_page_is_current():
+    page = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
+    assert page.read_text() == as_markdown(), f"run: gill config --markdown > {page}"

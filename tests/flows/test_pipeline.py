@@ -15,8 +15,8 @@ from flow import started
 from prefect.settings import get_current_settings
 from safetensors.torch import load_file
 
-from tasks import tracking
-from tasks.registry import STAGES, stages_of
+from tasks.runner.registry import STAGES, stages_of
+from tasks.tracking import mlflow_runs
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("prefect_server")]
@@ -64,7 +64,7 @@ def test_every_stage_is_recorded(var_of_finished):
     assert list(found["stages"]) == stages_of("staged")
     assert ran(found) == stages_of("staged")
     assert found["state"] == "completed"
-    client = tracking.client()
+    client = mlflow_runs.client()
     for name, stage in found["stages"].items():
         run = client.get_run(stage["mlflow_run_id"])
         assert run.info.status == "FINISHED"
@@ -86,13 +86,13 @@ def test_every_stage_is_recorded(var_of_finished):
         assert client.search_model_versions(f"name='{model}'")
 
 
-def test_the_gallery_has_its_pictures(var_of_finished):
+def test_the_gallery_has_its_images(var_of_finished):
     run_id = summary()["stages"]["evaluate"]["mlflow_run_id"]
-    artifacts = {a.path for a in tracking.client().list_artifacts(run_id)}
+    artifacts = {a.path for a in mlflow_runs.client().list_artifacts(run_id)}
     assert "gallery.json" in artifacts
-    path = tracking.client().download_artifacts(run_id, "gallery.json")
+    path = mlflow_runs.client().download_artifacts(run_id, "gallery.json")
     table = json.loads(Path(path).read_text())
-    wanted = {"prompt", "true picture", "retrieved", "gill", "decision", "linear_mapper"}
+    wanted = {"prompt", "true image", "retrieved", "gill", "decision", "linear_mapper"}
     assert wanted <= set(table["columns"])
     assert len(table["data"]) == 4
 
@@ -102,17 +102,17 @@ def test_again_reuses_everything(var_of_finished):
 
 
 def test_a_model_that_was_not_registered_is_registered_on_reuse(var_of_finished):
-    client = tracking.client()
-    mark = summary()["stages"]["adapters"]["fingerprint"]
+    client = mlflow_runs.client()
+    fingerprint = summary()["stages"]["adapters"]["fingerprint"]
     (version,) = client.search_model_versions(
-        f"name = 'gill-adapters' and tags.fingerprint = '{mark}'"
+        f"name = 'gill-adapters' and tags.fingerprint = '{fingerprint}'"
     )
     client.delete_model_version("gill-adapters", version.version)
-    assert not tracking.is_registered("gill-adapters", mark)
+    assert not mlflow_runs.is_registered("gill-adapters", fingerprint)
     found = run_flow()["stages"]
     (version,) = client.search_model_versions("name = 'gill-adapters'")
     assert version.run_id == found["adapters"]["mlflow_run_id"]
-    assert version.tags["fingerprint"] == mark
+    assert version.tags["fingerprint"] == fingerprint
 
 
 def test_a_change_reruns_what_depends_on_it_and_going_back_reuses(var_of_finished):
@@ -140,7 +140,7 @@ def test_the_joint_schedule_yields_both_artifacts_in_one_stage(var_of_finished):
     assert states == {"validation", "test"}
     run_id = found["stages"]["joint"]["mlflow_run_id"]
     for loss in ("l_c", "l_p", "l_r", "l_g"):
-        history = tracking.client().get_metric_history(run_id, loss)
+        history = mlflow_runs.client().get_metric_history(run_id, loss)
         assert [m.step for m in history] == [4, 8, 12]
     assert found["stages"]["evaluate"]["metrics"]["gill_image_image_similarity"] != 0
     assert ran(run_flow(overrides=joint, stage="joint")) == []
@@ -156,8 +156,8 @@ def test_one_stage_without_its_inputs_names_what_to_run(var):
 
 
 def test_a_deleted_shard_is_made_again(var_of_finished):
-    mark = summary()["stages"]["clip_features"]["fingerprint"]
-    folder = var_of_finished / "store" / "clip_features" / mark / "features"
+    fingerprint = summary()["stages"]["clip_features"]["fingerprint"]
+    folder = var_of_finished / "store" / "clip_features" / fingerprint / "features"
     (folder / "train-00001.parquet").unlink()
     found = run_flow()
     assert ran(found) == ["clip_features"]
@@ -203,9 +203,9 @@ def test_killed_twice_ends_with_the_same_weights(var, tmp_path, monkeypatch):
     killed_when(var, lambda: list(store.glob("adapters/*.partial/checkpoint-*.pt")))
     found = run_flow(overrides=SLOW)
     assert found["stages"]["download"]["status"] == "reused"
-    resumed = tracking.client().get_run(found["stages"]["adapters"]["mlflow_run_id"])
+    resumed = mlflow_runs.client().get_run(found["stages"]["adapters"]["mlflow_run_id"])
     assert resumed.data.tags["resumed"] == "true"
-    runs = tracking.client().search_runs([tracking.experiment_id()])
+    runs = mlflow_runs.client().search_runs([mlflow_runs.experiment_id()])
     states = Counter(run.info.status for run in runs)
     assert states["RUNNING"] == 0
     assert states["KILLED"] >= 4  # two flows and the stages that they were in
@@ -213,33 +213,33 @@ def test_killed_twice_ends_with_the_same_weights(var, tmp_path, monkeypatch):
     monkeypatch.setenv("GILL_VAR", str(tmp_path / "undisturbed"))
     undisturbed = run_flow(overrides=SLOW, stage=None)
     for name in ("adapters", "mapper", "decision"):
-        mark = undisturbed["stages"][name]["fingerprint"]
-        assert mark == found["stages"][name]["fingerprint"]
+        fingerprint = undisturbed["stages"][name]["fingerprint"]
+        assert fingerprint == found["stages"][name]["fingerprint"]
         weights = {"mapper": "gill"}.get(name, name) + ".safetensors"
-        one = load_file(store / name / mark / weights)
-        other = load_file(tmp_path / "undisturbed" / "store" / name / mark / weights)
+        one = load_file(store / name / fingerprint / weights)
+        other = load_file(tmp_path / "undisturbed" / "store" / name / fingerprint / weights)
         assert one.keys() == other.keys()
         assert all((one[key] == other[key]).all() for key in one), name
 
 
-def test_a_cancelled_flow_leaves_no_ranks(var_of_finished):
-    endless = {"runtime.ranks": 2, "adapters.steps": 100_000, "adapters.checkpoint_every": 1}
+def test_a_cancelled_flow_leaves_no_workers(var_of_finished):
+    endless = {"runtime.workers": 2, "adapters.steps": 100_000, "adapters.checkpoint_every": 1}
     store = var_of_finished / "store"
 
-    def ranks():
+    def workers():
         words = (p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"]))
-        return [w for w in words if "tasks.rank" in w and any(str(store) in x for x in w)]
+        return [w for w in words if "tasks.runner.worker" in w and any(str(store) in x for x in w)]
 
     seen = []
 
     def trains():
         found = list(store.glob("adapters/*.partial/checkpoint-*.pt"))
-        seen[:] = ranks() if found else []
+        seen[:] = workers() if found else []
         return found
 
     killed_when(var_of_finished, trains, endless, signal.SIGTERM)
     assert len(seen) == 2
-    assert not ranks()
+    assert not workers()
 
 
 def test_a_terminated_flow_takes_its_temporary_server_along(tmp_path, var):

@@ -5,12 +5,17 @@ import sqlite3
 import subprocess
 import sys
 
+import httpx
 import psutil
 import pytest
 
-from data.artifacts import write_json
-from flows import local, services
-from flows.services import Service, ServiceError
+from data.io.atomic import write_json
+from flows.local import services
+from flows.local.databases import repair
+from flows.local.reconcile import crash_lost_flow_runs
+from flows.local.services import Service, ServiceError
+from flows.local.summary import failure_of
+from tasks.paths import prefect_url
 
 
 @pytest.fixture
@@ -81,7 +86,7 @@ def make_database(path, versions):
 def test_a_whole_database_is_left_alone(tmp_path, said):
     path = tmp_path / "mlflow.db"
     make_database(path, ["abc"])
-    services._repair(path, said.append)
+    repair(path, said.append)
     assert path.exists()
     assert not said
 
@@ -96,7 +101,7 @@ def test_a_broken_database_is_moved_aside(tmp_path, said, kind):
     else:
         make_database(path, [])
     before = path.read_bytes()
-    services._repair(path, said.append)
+    repair(path, said.append)
     assert not path.exists()
     (aside,) = tmp_path.glob("mlflow.db.damaged-*")
     assert aside.read_bytes() == before
@@ -106,9 +111,94 @@ def test_a_broken_database_is_moved_aside(tmp_path, said, kind):
 def test_a_run_that_left_no_summary_is_told_from_one_that_failed(tmp_path):
     summary, log = tmp_path / "last_run.json", tmp_path / "watch.log"
     log.write_text("the watcher saw a crash")
-    assert "was killed" in local._failure(summary, 1, log)
-    assert "the watcher saw a crash" in local._failure(summary, 1, log)
-    write_json(summary, {"state": "failed", "error": "no pictures"})
-    assert local._failure(summary, 0, log) == "the run failed: no pictures"
+    assert "was killed" in failure_of(summary, 1, log)
+    assert "the watcher saw a crash" in failure_of(summary, 1, log)
+    write_json(summary, {"state": "failed", "error": "no images"})
+    assert failure_of(summary, 0, log) == "the run failed: no images"
     write_json(summary, {"state": "completed", "error": None})
-    assert local._failure(summary, 0, log) is None
+    assert failure_of(summary, 0, log) is None
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def prefect_service(tmp_path_factory):
+    """The Prefect server as `make run` starts it, with its work pool; its API's address."""
+    folder = tmp_path_factory.mktemp("services")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GILL_VAR", str(folder))
+        patch.setenv("GILL_PREFECT_PORT", str(free_port()))
+        for name in ("logs", "prefect"):
+            (folder / name).mkdir()
+        server = services.services()[0]
+        services._start(server, lambda _: None)
+        try:
+            services._await(server, lambda _: None)
+            services._make_pool()
+            yield f"{prefect_url()}/api"
+        finally:
+            services.stop_all(lambda _: None)
+
+
+def test_a_page_of_another_site_can_neither_read_nor_run(prefect_service):
+    foreign = {"Origin": "http://evil.example"}
+    with httpx.Client(base_url=prefect_service, timeout=30) as client:
+        asked = {**foreign, "Access-Control-Request-Method": "POST"}
+        assert client.options("/flow_runs/filter", headers=asked).status_code == 400
+        for answer in (
+            client.get("/health", headers=foreign),
+            client.post("/flow_runs/filter", headers=foreign, json={}),
+        ):
+            assert "access-control-allow-origin" not in answer.headers
+        assert answer.status_code == 403, "a request without a token was taken"
+
+
+def test_a_flow_run_cannot_set_its_command_or_environment(prefect_service):
+    with httpx.Client(base_url=prefect_service, timeout=30) as client:
+        token = client.get("/csrf-token", params={"client": "test"}).json()["token"]
+        client.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "test"})
+        flow = client.post("/flows/", json={"name": "probe"}).json()["id"]
+        made = client.post(
+            "/deployments/", json={"name": "probe", "flow_id": flow, "work_pool_name": "gill"}
+        ).json()["id"]
+
+        def run(**variables):
+            return client.post(
+                f"/deployments/{made}/create_flow_run", json={"job_variables": variables}
+            )
+
+        assert run().status_code == 201
+        for name, value in (("command", "id"), ("env", {"A": "1"}), ("working_dir", "/")):
+            answer = run(**{name: value})
+            assert answer.status_code == 422, answer.text
+            assert f"'{name}' was unexpected" in answer.text
+
+
+def test_runs_whose_process_is_gone_are_settled(prefect_service):
+    """One of a worker that lives, one of a dead worker, one that a process runs by itself."""
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.states import Running
+
+    @flow(name="gill")
+    def probe():
+        pass
+
+    with (
+        temporary_settings({PREFECT_API_URL: prefect_service}),
+        get_client(sync_client=True) as client,
+    ):
+        deployment = client.create_deployment(client.create_flow(probe), "settled")
+        started = [client.create_flow_run_from_deployment(deployment) for _ in range(2)]
+        for run in started:
+            client.set_flow_run_state(run.id, Running(), force=True)
+        alone = client.create_flow_run(probe, state=Running())
+        living, dead = (str(run.id) for run in started)
+        assert crash_lost_flow_runs({living}, in_process=True) == [dead]
+        assert client.read_flow_run(dead).state.is_crashed()
+        assert crash_lost_flow_runs({living}, in_process=False) == [str(alone.id)]

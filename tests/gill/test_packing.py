@@ -27,7 +27,7 @@ def test_captions_packed_second_loses_bos():
     layout = caption_layout([FIRST, SECOND], 2, EOS, BOS, packed=True)
     assert layout.ids.tolist() == [[VISUAL, VISUAL, BOS, 10, 11, 12, EOS, VISUAL, VISUAL, 20, EOS]]
     assert layout.visual_at.tolist() == [0, 1, 7, 8]
-    # 20 is now predicted from the second picture's last visual token.
+    # 20 is now predicted from the second image's last visual token.
     assert layout.label_at.tolist() == [2, 3, 4, 5, 8, 9]
     assert layout.labels.tolist() == [10, 11, 12, EOS, 20, EOS]
 

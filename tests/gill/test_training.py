@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gill.parallel import Ranks, parts
+from gill.data_parallel import WorkerGroup, split_rows
 from gill.training import (
     NonFiniteLossError,
     Optimization,
@@ -29,7 +29,7 @@ def trainer_of(config, **more):
     module = Noisy()
 
     def split(x):
-        return parts(len(x), Ranks(), config.accumulate, lambda rows, share: x[rows])
+        return split_rows(len(x), WorkerGroup(), config.accumulate, lambda rows, fraction: x[rows])
 
     return Trainer(
         module, lambda x: {"loss": module.net(x).square().mean()}, config, split=split, **more
@@ -90,7 +90,9 @@ def test_accumulation_equals_one_large_batch():
             module,
             lambda x: {"loss": module(x).square().mean()},
             Optimization(steps=1, accumulate=accumulate),
-            split=lambda x: parts(len(x), Ranks(), accumulate, lambda rows, share: x[rows]),
+            split=lambda x: split_rows(
+                len(x), WorkerGroup(), accumulate, lambda rows, fraction: x[rows]
+            ),
         )
         report = next(iter(trainer.run([torch.arange(20.0).view(5, 4)])))
         return torch.cat([module.weight.detach().flatten(), report.losses["loss"][None]])

@@ -1,0 +1,1 @@
+"""VIST, VisDial, PartiPrompts and contexts made from the data."""

@@ -1,0 +1,88 @@
+"""Where image-caption pairs come from: one interface, every source streams.
+
+A source yields each of its rows in the same order: a ``Pair`` with the image's bytes, a ``Pair``
+without them whose ``origin`` is the address to fetch, or a ``Rejected`` row. Nothing is skipped, so
+the number of a row is stable and so is the shard that holds it. No two rows have the same key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class SourceError(ValueError):
+    """A source cannot be read or is not the one that was recorded."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image and its caption, as the source holds them.
+
+    Attributes:
+        origin: where the image is from; the address to fetch when ``image`` is None.
+        title: a short caption, or "".
+    """
+
+    key: str
+    caption: str
+    origin: str
+    source: str
+    image: bytes | None
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that cannot be read: why, and where it is."""
+
+    key: str
+    reason: str
+    place: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """What a recipe says of its source; each takes what it knows.
+
+    Attributes:
+        paths: split -> files, or the split's name in the data set; with an optional ``[from:to]``.
+        limit: at most this many rows of each split, or None for all.
+        images: the folder that names in a list are in.
+        dataset: a Hugging Face data set or a folder. columns, revision: of it.
+    """
+
+    paths: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
+    images: str = ""
+    dataset: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    revision: str = "main"
+
+
+class Source(Protocol):
+    """A stream of pairs by split, with an identity that changes when its contents do."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether its images are addresses that must be fetched."""
+
+    def identity(self) -> str:
+        """Hash of what the source holds; part of the download stage's fingerprint."""
+
+    def splits(self) -> list[str]:
+        """Names of the splits, in the order in which they are written."""
+
+    def pairs(self, split: str) -> Iterator[Pair | Rejected]:
+        """Stream the rows of a split, always in the same order."""
+
+
+def storable(text: str) -> bool:
+    """Whether a text can be written as UTF-8: lone halves of UTF-16 pairs cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,67 @@
+"""The reference implementation's list, and a folder of image files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from data.io.identity import folder_digest
+from data.sources.base import Pair, Rejected, SourceError, SourceSettings
+from data.sources.files import FileSource, Line, lines
+
+LARGEST_FILE = 64 << 20  # bytes
+_HEADER = "caption\timage"
+
+
+@dataclass(frozen=True)
+class CaptionedFiles(FileSource):
+    """The reference implementation's list: ``caption<TAB>image`` with a header, and a folder.
+
+    Attributes:
+        images: the folder that the names in the list are in.
+    """
+
+    images: str = ""
+
+    @classmethod
+    def of(cls, settings: SourceSettings) -> Self:
+        """The source of a recipe."""
+        return cls(settings.paths, settings.limit, settings.images)
+
+    def more_identity(self) -> object:
+        """What the folder holds."""
+        return folder_digest(self._folder())
+
+    def rows(self, split: str) -> Iterator[Pair | Rejected]:
+        """All lines of the lists of a split but their headers."""
+        folder = self._folder().resolve()
+        for line in lines(self.files(split), split):
+            if line.text != _HEADER:
+                yield _row(line, folder)
+
+    def _folder(self) -> Path:
+        folder = Path(self.images)
+        if not self.images or not folder.is_dir():
+            raise SourceError(f"download.images is {self.images!r}, which is no folder")
+        return folder
+
+
+def _row(line: Line, folder: Path) -> Pair | Rejected:
+    caption, tab, name = line.text.rpartition("\t")
+    if not tab:
+        return Rejected(line.key, line.reason or "no_tab", line.place, line.text)
+    place = f"{line.place}: {name[:300]}"
+    try:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder):
+            return Rejected(line.key, "outside_folder", place, caption)
+        if not path.is_file():
+            return Rejected(line.key, "missing_file", place, caption)
+        if path.stat().st_size > LARGEST_FILE:
+            return Rejected(line.key, "too_large", place, caption)
+        return Pair(line.key, caption, name, "folder", path.read_bytes())
+    except (OSError, ValueError, RuntimeError) as error:
+        # Too long a name, a NUL in it, a loop of links, a file that may not be read.
+        return Rejected(line.key, "unreadable_file", f"{place}: {error}", caption)

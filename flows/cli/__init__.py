@@ -1,0 +1,1 @@
+"""The command ``gill``. Heavy imports lie inside its functions: ``--help`` is there at once."""

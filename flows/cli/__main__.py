@@ -1,0 +1,7 @@
+"""``python -m flows.cli``, where the package is not installed."""
+
+import sys
+
+from flows.cli.app import main
+
+sys.exit(main())

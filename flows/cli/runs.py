@@ -1,0 +1,103 @@
+"""``gill run`` and what belongs to it: the local servers."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from flows.cli.errors import CommandError, as_command_error
+from flows.names import RecipeName
+from flows.overrides import ConfigError, parsed
+
+
+def _stages(incomplete: str) -> list[str]:
+    from tasks.runner.registry import STAGES
+
+    return [name for name in STAGES if name.startswith(incomplete)]
+
+
+Recipe = Annotated[
+    RecipeName, typer.Option(help="Which models, data and settings: flows/recipes.py.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a setting, such as mapper.learning_rate=5e-4; may be given often. "
+        "`gill config` lists the keys.",
+    ),
+]
+
+
+def run(
+    stage: Annotated[
+        str | None,
+        typer.Argument(
+            help="Run this stage alone, on artifacts that are there; without it the pipeline.",
+            autocompletion=_stages,
+        ),
+    ] = None,
+    recipe: Recipe = "embedded",
+    settings: Settings = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Make the stages that run again although they are there."),
+    ] = False,
+) -> int:
+    """Run the pipeline, or one stage, on the local servers, and follow it to its end."""
+    with as_command_error(ConfigError):
+        overrides = parsed(settings or [])
+        if stage == "joint":
+            overrides.setdefault("schedule", "joint")
+        # What is wrong with the command is said before a server starts.
+        from flows.recipes import resolve
+        from tasks.runner.registry import stage_named
+
+        resolve(recipe, overrides)
+    if stage is not None:
+        with as_command_error(ValueError):
+            stage_named(stage)
+    from flows.local import run as local
+    from flows.local.services import ServiceError
+
+    with as_command_error(ServiceError):
+        return local.run(recipe, overrides, stage, force)
+
+
+def up() -> None:
+    """Start the local Prefect and MLflow servers and a worker, and make the deployments."""
+    from flows.local import run as local
+    from flows.local.services import ServiceError
+
+    with as_command_error(ServiceError):
+        local.up()
+
+
+def down() -> None:
+    """Stop what `gill up` or `gill run` started."""
+    from flows.local import services
+
+    services.stop_all(print)
+
+
+def status() -> None:
+    """Say which servers are up."""
+    from flows.local import run as local
+
+    local.status()
+
+
+def reconcile() -> None:
+    """Settle runs that a killed process left behind as running."""
+    from flows.local import services
+    from flows.local.environment import environment
+    from flows.local.reconcile import reconcile as settle
+    from tasks.paths import prefect_url
+
+    if not services.healthy(f"{prefect_url()}/api/health"):
+        raise CommandError(f"no Prefect server answers at {prefect_url()}; start it with `gill up`")
+    os.environ.update(environment())
+    settle(print)

@@ -1,7 +1,0 @@
-"""``python -m gill``: hands over to the command, which lies where files may be read."""
-
-import sys
-
-from tasks.command import main
-
-sys.exit(main())

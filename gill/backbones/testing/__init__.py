@@ -1,0 +1,1 @@
+"""Micro models with random weights, for tests."""

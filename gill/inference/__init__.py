@@ -1,0 +1,1 @@
+"""Interleaved inference: prompts in, segments out."""

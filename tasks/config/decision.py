@@ -1,0 +1,47 @@
+"""The stage ``decision``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from gill.decision import DecisionSettings
+from gill.settings import PAPER, setting, with_default
+from gill.training import Optimization
+from tasks.config.base import EMBEDDED, contents
+from tasks.config.training import TrainingConfig
+
+
+class DecisionConfig(TrainingConfig, DecisionSettings):
+    """Labels by votes of the scorer or of people, then a linear classifier."""
+
+    # A linear classifier of a few hundred prompts: a tenth of the steps of the other stages.
+    steps: int = with_default(Optimization, "steps", 2000, EMBEDDED)
+    split: str = setting("validation", "of the prompts: one that no other part was trained on")
+    train_prompts: int = setting(600, "to train on", unit="prompts", source=PAPER, ge=1)
+    validation_prompts: int = setting(600, "to validate on", unit="prompts", source=PAPER, ge=1)
+    votes: int = setting(5, "for each prompt", unit="votes", source=PAPER, ge=1)
+    margin: float = setting(
+        0.02,
+        "a vote goes to the image whose cosine with the caption is higher by more than this",
+        unit="cosine",
+        source=EMBEDDED,
+        ge=0,
+    )
+    # Without it a scorer that likes real images better than this generator's votes "retrieve" for
+    # nearly all.
+    balance: bool = setting(
+        False, "judge each prompt against the usual gap between generated and retrieved images"
+    )
+    votes_file: str = contents(
+        "a TSV with votes of people (docs/evaluation.md). Its prompts take the place of split: "
+        "train_prompts of those with a confident label train, the rest validates"
+    )
+    rare_classes: Literal["as_is", "weight", "resample"] = setting(
+        "weight",
+        "as_is: as they come; weight: in the loss; resample: in the batches",
+        source=EMBEDDED,
+    )
+    ablations: tuple[Literal["retrieval_score"], ...] = setting(
+        ("retrieval_score",),
+        "models with a further feature, trained beside the main one to be compared and not kept",
+    )

@@ -1,0 +1,1 @@
+"""Suites, baselines, metric networks, decision labels, report and sweeps."""

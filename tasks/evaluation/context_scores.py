@@ -1,0 +1,98 @@
+"""Scores of models on contexts, and the differences that the paper's findings rest on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from tasks.evaluation.baselines import slug
+
+SIMILARITY = "image_similarity"
+
+
+@dataclass(frozen=True)
+class ContextScores:
+    """A model on a context of a suite.
+
+    Attributes:
+        values: for each measure ``(seeds, cases)``. keys: the cases. texts: their contexts' words.
+        images: of the first seed, as small files.
+    """
+
+    suite: str
+    model: str
+    context: str
+    keys: list[str]
+    texts: list[str]
+    values: dict[str, Tensor]
+    images: list[bytes]
+
+    def mean(self, measure: str) -> float:
+        """Mean over cases and seeds."""
+        return float(self.values[measure].mean())
+
+    def deviation(self, measure: str) -> float:
+        """Standard deviation, over seeds, of the mean over cases; 0 with one seed."""
+        means = self.values[measure].mean(1)
+        return float(means.std()) if len(means) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference over cases, seeds averaged, with its standard error over the cases."""
+
+    name: str
+    suite: str
+    what: str
+    measure: str
+    mean: float
+    error: float
+
+
+def context_metrics(scores: Sequence[ContextScores]) -> dict[str, float]:
+    """Means, deviations over seeds, and differences with their errors."""
+    metrics: dict[str, float] = {}
+    for row in scores:
+        for measure in row.values:
+            name = f"{row.suite}_{row.model}_{slug(row.context)}_{measure}"
+            metrics[name], metrics[f"{name}_sd"] = row.mean(measure), row.deviation(measure)
+    for found in differences(scores):
+        metrics[found.name], metrics[f"{found.name}_se"] = found.mean, found.error
+    return metrics
+
+
+def differences(scores: Sequence[ContextScores]) -> list[Difference]:
+    """Each model's longer contexts against its first, and GILL against the generator alone."""
+    by_model: defaultdict[tuple[str, str], list[ContextScores]] = defaultdict(list)
+    for row in scores:
+        by_model[row.suite, row.model].append(row)
+    found = []
+    for (suite, model), group in by_model.items():
+        if model == "truth":
+            continue
+        for row in group[1:]:
+            name = f"{suite}_{model}_{slug(row.context)}_minus_{slug(group[0].context)}"
+            what = f"{model}: {row.context} - {group[0].context}"
+            found += _differences(name, what, row, group[0])
+        if model == "generator":
+            ours = {row.context: row for row in by_model.get((suite, "gill"), [])}
+            for row in group:
+                if row.context in ours:
+                    name = f"{suite}_gill_minus_generator_{slug(row.context)}"
+                    what = f"gill - generator, {row.context}"
+                    found += _differences(name, what, ours[row.context], row)
+    return found
+
+
+def _differences(name: str, what: str, a: ContextScores, b: ContextScores) -> list[Difference]:
+    found = []
+    for measure in a.values:
+        values = a.values[measure].mean(0) - b.values[measure].mean(0)
+        error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else 0.0
+        found.append(
+            Difference(f"{name}_{measure}", a.suite, what, measure, float(values.mean()), error)
+        )
+    return found

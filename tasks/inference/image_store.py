@@ -1,0 +1,211 @@
+"""Images to retrieve: those of the store, or a folder of the user's own with an index of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from data import schemas
+from data.io.atomic import write_json
+from data.io.image_decoder import SUFFIXES, any_size, decode
+from data.lookup import ShardLookup
+from data.safe_open import ImageFileError, open_image
+from data.shards import lists, shard_names, write_shard
+from gill.inference.engine import GillEngine
+from gill.inference.index import Index
+from tasks.stages.index import EMBEDDINGS, read_index
+
+DESCRIPTION = "index.json"
+_SHARD = 2048
+_BATCH = 64
+
+
+class ImageStoreError(ValueError):
+    """A folder that holds no usable images or no usable index."""
+
+
+class ImageStore(Protocol):
+    """The images behind the keys of an index."""
+
+    def origin(self, key: str) -> str:
+        """Where an image came from."""
+
+    def image(self, key: str) -> Image.Image:
+        """The image itself."""
+
+
+@dataclass(frozen=True)
+class ShardImageStore:
+    """The image shards of a download artifact.
+
+    Attributes:
+        rows: finds their rows by key.
+    """
+
+    rows: ShardLookup
+
+    def origin(self, key: str) -> str:
+        """What the source says of an image: an address, or a place in a pack."""
+        return str(self.rows.value(key, "origin"))
+
+    def image(self, key: str) -> Image.Image:
+        """Decode a stored image."""
+        data = self.rows.value(key, "image")
+        assert isinstance(data, bytes)
+        return decode(data, any_size)
+
+
+@dataclass(frozen=True)
+class FolderImageStore:
+    """A folder of image files; a key is a path below it."""
+
+    folder: Path
+
+    def origin(self, key: str) -> str:
+        """The file."""
+        return str(self.folder / key)
+
+    def image(self, key: str) -> Image.Image:
+        """Decode the file."""
+        return open_image(self.folder / key)
+
+
+def identity_of(engine: GillEngine) -> str:
+    """What an index depends on: the vision encoder's name and W_i2t."""
+    image = engine.model.adapters.retrieval.image
+    digest = hashlib.sha256(engine.vision.name.encode())
+    for value in (image.weight, image.bias):
+        digest.update(value.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:20]
+
+
+def index_folder(
+    engine: GillEngine,
+    folder: Path,
+    out: Path,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> dict[str, int]:
+    """Index every image below a folder; files that are no images are counted by reason.
+
+    Finished shards of a run that was killed are kept while the folder's files are the same.
+
+    Args:
+        out: gets ``embeddings/folder-<number>.parquet`` and ``index.json``, written last.
+        progress: told how many of how many files are done.
+
+    Returns:
+        ``images`` and what was left out, by reason.
+
+    Raises:
+        ImageStoreError: the folder has no image that can be read.
+    """
+    files = _files(folder)
+    plan = {
+        "folder": str(folder.absolute()),
+        "made_with": identity_of(engine),
+        "files": hashlib.sha256(
+            "\n".join(f"{f} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files).encode()
+        ).hexdigest(),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    _begin(out, plan)
+    dropped: Counter[str] = Counter()
+    for number, start in enumerate(range(0, len(files), _SHARD)):
+        path = out / EMBEDDINGS / f"folder-{number:05d}.parquet"
+        report = path.with_suffix(".json")
+        if not (path.exists() and report.exists()):
+            missed = _index_shard(engine, folder, files[start : start + _SHARD], path)
+            write_json(report, missed)
+        dropped.update(json.loads(report.read_text()))
+        progress(min(start + _SHARD, len(files)), len(files))
+    images = len(files) - sum(dropped.values())
+    if not images:
+        why = dict(dropped) or "no image files"
+        raise ImageStoreError(f"{folder} has no image that can be read ({why})")
+    write_json(out / DESCRIPTION, {**plan, "images": images, "dropped": dropped})
+    return {"images": images, **dropped}
+
+
+def load_folder_index(engine: GillEngine, folder: Path) -> tuple[Index, FolderImageStore]:
+    """Read what ``index_folder`` made.
+
+    Raises:
+        ImageStoreError: there is no finished index, or other weights made it.
+    """
+    if not (folder / DESCRIPTION).exists():
+        raise ImageStoreError(
+            f"{folder} has no finished index; make one with `gill index --images FOLDER "
+            f"--out {folder}`"
+        )
+    made = json.loads((folder / DESCRIPTION).read_text())
+    if made["made_with"] != identity_of(engine):
+        raise ImageStoreError(
+            f"the index {folder} was made with other weights ({made['made_with']}, not "
+            f"{identity_of(engine)}); make it again with this model"
+        )
+    image_store = FolderImageStore(Path(made["folder"]))
+    index = read_index(folder / EMBEDDINGS)
+    index.origin = image_store.origin
+    return index, image_store
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ImageStoreError(f"{folder} is no folder of images")
+    return sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() in SUFFIXES
+    )
+
+
+def _begin(out: Path, plan: dict[str, str]) -> None:
+    """Drop the shards of another plan: other files or other weights."""
+    record = out / "plan.json"
+    (out / DESCRIPTION).unlink(missing_ok=True)
+    if record.exists() and json.loads(record.read_text()) == plan:
+        return
+    for name in shard_names(out / EMBEDDINGS):
+        (out / EMBEDDINGS / name).unlink()
+    write_json(record, plan)
+
+
+def _index_shard(
+    engine: GillEngine, folder: Path, files: Sequence[Path], path: Path
+) -> dict[str, int]:
+    """Write one shard; returns what was left out, by reason."""
+    keys: list[str] = []
+    parts = [np.empty((0, engine.model.adapters.spec.retrieval_dim), np.float32)]
+    dropped: Counter[str] = Counter()
+    with ThreadPoolExecutor(2) as pool:
+        for start in range(0, len(files), _BATCH):
+            chunk = files[start : start + _BATCH]
+            opened = list(pool.map(_opened, chunk))
+            dropped.update(found.reason for found in opened if isinstance(found, ImageFileError))
+            images = [found for found in opened if not isinstance(found, ImageFileError)]
+            keys += [
+                file.relative_to(folder).as_posix()
+                for file, found in zip(chunk, opened, strict=True)
+                if not isinstance(found, ImageFileError)
+            ]
+            if images:
+                parts.append(engine.embed_images(images).cpu().numpy())
+    schema = schemas.embeddings(parts[0].shape[1])
+    values = lists(np.concatenate(parts), np.float32)
+    write_shard(path, pa.table([pa.array(keys, pa.string()), values], schema=schema))
+    return dict(dropped)
+
+
+def _opened(path: Path) -> Image.Image | ImageFileError:
+    try:
+        return open_image(path)
+    except ImageFileError as error:
+        return error

@@ -1,0 +1,253 @@
+"""Loads a trained GILL for use: from a run, from the store, or from a released checkpoint."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from data.artifacts import (
+    MANIFEST,
+    Artifact,
+    DamagedArtifactError,
+    TrainedDecision,
+    problems_of,
+)
+from data.lookup import ShardLookup
+from data.shards import shard_names
+from gill.decision import DecisionModel
+from gill.inference.engine import GillEngine
+from gill.inference.index import Index
+from gill.inference.results import GeneratedImage, RetrievedImage, as_pil
+from gill.mapper import Mapper
+from gill.model import Adapters, GillModel
+from gill.released_checkpoint import ARGS, ReleasedCheckpoint, read_released
+from tasks.config.parts import (
+    GeneratorConfig,
+    LanguageConfig,
+    PartsConfig,
+    RuntimeConfig,
+    VisionConfig,
+)
+from tasks.inference.image_store import ImageStore, ShardImageStore, load_folder_index
+from tasks.parts.devices import device_of
+from tasks.parts.engine import engine_of
+from tasks.parts.loading import load_language
+from tasks.parts.trained_decision import load_decision
+from tasks.paths import var_folder
+from tasks.runner.context import of_kind
+from tasks.runner.registry import STAGES
+from tasks.stages import adapters as adapters_stage
+from tasks.stages import index as index_stage
+from tasks.stages import mapper as mapper_stage
+from tasks.stages.download import IMAGES
+from tasks.tracking import mlflow_runs
+
+LAST_RUN = "last_run.json"
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_RELEASED_VISION = {
+    "openai/clip-vit-large-patch14": VisionConfig(name="ViT-L-14-quickgelu", pretrained="openai")
+}
+_RELEASED_GENERATOR = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+
+class LoadError(ValueError):
+    """What was named holds no trained model; says what is missing and how to make it."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready for use, and the images that it can retrieve."""
+
+    engine: GillEngine
+    image_store: ImageStore | None
+
+    def image(self, segment: GeneratedImage | RetrievedImage) -> Image.Image:
+        """The image of a segment of an answer."""
+        if isinstance(segment, GeneratedImage):
+            return as_pil(segment.image)
+        if self.image_store is None:
+            raise LoadError(f"{segment.key!r} was retrieved from an index that is not loaded")
+        return self.image_store.image(segment.key)
+
+
+def load(
+    source: str | Path | None = None,
+    index: Path | None = None,
+    parts: PartsConfig | None = None,
+    runtime: RuntimeConfig | None = None,
+    **settings: Any,
+) -> Loaded:
+    """Load a trained model.
+
+    Args:
+        source: an MLflow run id (of a pipeline or of a stage), a ``var`` folder, a stage's artifact
+            (what it rests on is found beside it), or a folder in the released checkpoints' layout.
+            Without it the last run of the current ``var`` folder.
+        index: a folder that ``image_store.index_folder`` made, instead of the run's own index.
+        parts: the frozen parts, where they are not those that the run recorded.
+        runtime: device and threads.
+        settings: defaults of ``GillEngine.generate``, over the recipe's.
+
+    Raises:
+        LoadError: no trained model is there.
+        DamagedArtifactError: files are missing or damaged.
+    """
+    runtime = runtime or RuntimeConfig()
+    if source is not None and (Path(source) / ARGS).exists():
+        checkpoint = read_released(Path(source))
+        parts = parts or _released_parts(checkpoint)
+        trained = _from_released(checkpoint, parts, runtime)
+        found: Mapping[str, Artifact] = {}
+    else:
+        found = _artifacts(source)
+        parts = parts or _recorded_parts(found)
+        trained = _from_artifacts(found, parts, runtime)
+    model, mapper, decision = trained
+    engine = engine_of(parts, runtime, model, mapper, decision)
+    engine.settings = replace(engine.settings, **settings)
+    image_store: ImageStore | None = None
+    if index is not None:
+        engine.index, image_store = load_folder_index(engine, index)
+    elif "index" in found and "download" in found:
+        engine.index, image_store = _stored_index(found)
+    return Loaded(engine, image_store)
+
+
+def _stored_index(found: Mapping[str, Artifact]) -> tuple[Index, ShardImageStore]:
+    folder = found["index"].file(index_stage.EMBEDDINGS)
+    index = index_stage.read_index(folder)
+    # The shards of images and index have the same rows, so the index's keys say where each is.
+    rows = ShardLookup(found["download"].file(IMAGES), shard_names(folder), index.keys, "images")
+    image_store = ShardImageStore(rows)
+    index.origin = image_store.origin
+    return index, image_store
+
+
+Trained = tuple[GillModel, Mapper, DecisionModel | None]
+
+
+def _from_artifacts(
+    found: Mapping[str, Artifact], parts: PartsConfig, runtime: RuntimeConfig
+) -> Trained:
+    for name in ("adapters", "mapper", "decision", "index"):
+        if name in found and (problems := problems_of(found[name].path, found[name].manifest())):
+            raise DamagedArtifactError(name, found[name].path, problems)
+    language = load_language(parts.language, runtime)
+    model = GillModel(language, adapters_stage.load(found["adapters"], language))
+    kind = found["mapper"].manifest().config["kind"]
+    mapper = mapper_stage.load(found["mapper"], kind, device_of(runtime))
+    decision = (
+        load_decision(of_kind(TrainedDecision, found["decision"])) if "decision" in found else None
+    )
+    return model, mapper, decision
+
+
+def _from_released(
+    checkpoint: ReleasedCheckpoint, parts: PartsConfig, runtime: RuntimeConfig
+) -> Trained:
+    language = load_language(parts.language, runtime)
+    adapters = Adapters(checkpoint.adapter_spec, language)
+    adapters.load_state_dict(checkpoint.adapters)
+    mapper = mapper_stage.build(checkpoint.mapper_spec)
+    mapper.load_state_dict(checkpoint.mapper)
+    decision = None
+    if checkpoint.decision is not None:
+        decision = DecisionModel(checkpoint.adapter_spec.llm_dim)
+        decision.load_state_dict(checkpoint.decision)
+        decision.requires_grad_(False).eval()
+    return (
+        GillModel(language, adapters.to(language.device).requires_grad_(False).eval()),
+        mapper.requires_grad_(False).eval(),
+        decision,
+    )
+
+
+def _released_parts(checkpoint: ReleasedCheckpoint) -> PartsConfig:
+    vision = str(checkpoint.args.get("visual_encoder"))
+    if vision not in _RELEASED_VISION:
+        raise LoadError(
+            f"the released checkpoint names the vision encoder {vision!r}; known are "
+            f"{', '.join(_RELEASED_VISION)}: give `parts` to say which open_clip model that is"
+        )
+    return PartsConfig(
+        language=LanguageConfig(name=str(checkpoint.args["opt_version"])),
+        vision=_RELEASED_VISION[vision],
+        generator=GeneratorConfig(name=_RELEASED_GENERATOR),
+    )
+
+
+def _artifacts(source: str | Path | None) -> dict[str, Artifact]:
+    """The artifacts of a source and all that they rest on."""
+    path = var_folder() if source is None else Path(source)
+    if (path / MANIFEST).exists():
+        stage, root = path.parent.name, path.parents[1]
+        found = _closure(root, {stage: path.name})
+    elif (path / LAST_RUN).exists():
+        stages = json.loads((path / LAST_RUN).read_text())["stages"]
+        found = _closure(path / "store", {n: s["fingerprint"] for n, s in stages.items()})
+    elif source is not None and _RUN_ID.fullmatch(str(source)):
+        try:
+            fingerprints = mlflow_runs.stages_of(str(source))
+        except LookupError as error:
+            raise LoadError(str(error)) from error
+        found = _closure(var_folder() / "store", fingerprints)
+    else:
+        raise LoadError(
+            f"{source or path} holds no run ({LAST_RUN}), no artifact ({MANIFEST}) and no released "
+            f"checkpoint ({ARGS}), and is no MLflow run id; run the pipeline first"
+        )
+    missing = [name for name in ("adapters", "mapper") if name not in found]
+    if missing:
+        raise LoadError(
+            f"{source or path} has no trained {' and no trained '.join(missing)}, only "
+            f"{', '.join(found)}; run the stage {missing[-1]!r} first"
+        )
+    return found
+
+
+def _closure(root: Path, fingerprints: Mapping[str, str]) -> dict[str, Artifact]:
+    found: dict[str, Artifact] = {}
+    wanted = dict(fingerprints)
+    while wanted:
+        stage, fingerprint = wanted.popitem()
+        path = (root / stage / fingerprint).absolute()
+        if not (path / MANIFEST).exists():
+            raise LoadError(
+                f"the artifact {stage}/{fingerprint} is not in {root}; run its stage again"
+            )
+        found[stage] = Artifact(stage, fingerprint, path)
+        for need, its_fingerprint in found[stage].manifest().inputs.items():
+            known = (
+                found[need].fingerprint
+                if need in found
+                else wanted.setdefault(need, its_fingerprint)
+            )
+            if known != its_fingerprint:
+                raise LoadError(
+                    f"{stage} was made with {need}/{its_fingerprint}, not with {need}/{known}"
+                )
+    return found
+
+
+def _recorded_parts(found: Mapping[str, Artifact]) -> PartsConfig:
+    """The frozen parts, as the manifests say, or else the MLflow runs that made them."""
+    recorded: dict[str, Any] = {}
+    for artifact in found.values():
+        made = artifact.manifest().provenance
+        for name in set(STAGES[artifact.stage].whole_parts) - set(recorded):
+            try:
+                recorded[name] = made.get("parts", {}).get(name) or mlflow_runs.params_of(
+                    str(made.get("mlflow_run_id")), name
+                )
+            except LookupError as error:
+                raise LoadError(
+                    f"{artifact.path} does not say which {name} part it was made with, and neither "
+                    f"does MLflow ({error}); give `parts`"
+                ) from error
+    return PartsConfig.model_validate(recorded)

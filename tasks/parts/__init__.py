@@ -1,0 +1,1 @@
+"""The frozen parts that a recipe names: loading, devices, identity."""

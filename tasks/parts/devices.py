@@ -1,0 +1,31 @@
+"""Devices that a recipe asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tasks.config.parts import RuntimeConfig
+
+if TYPE_CHECKING:
+    import torch
+
+
+def device_of(runtime: RuntimeConfig) -> torch.device:
+    """The device a recipe asks for, the first of several; ``auto`` is CUDA where there is one."""
+    import torch
+
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    if runtime.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(runtime.device.split(",")[0])
+
+
+def on_each_device(runtime: RuntimeConfig) -> list[RuntimeConfig]:
+    """The runtime once for each device: every GPU for ``auto``, or ``cuda:0,cuda:2`` as given."""
+    import torch
+
+    names = runtime.device.split(",")
+    if runtime.device == "auto" and torch.cuda.is_available():
+        names = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return [runtime.model_copy(update={"device": name}) for name in names]

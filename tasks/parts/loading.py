@@ -1,0 +1,77 @@
+"""Loads the frozen parts that a recipe names."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from tasks.config.parts import GeneratorConfig, LanguageConfig, RuntimeConfig, VisionConfig
+from tasks.parts.devices import device_of
+from tasks.parts.identity import GENERATOR, HEADS
+from tasks.paths import var_folder
+
+if TYPE_CHECKING:
+    from gill.backbones.image_generator import ImageGenerator
+    from gill.backbones.language import LanguageModel
+    from gill.backbones.vision import VisionEncoder
+
+# transformers and diffusers import lazily, which is not safe in two threads at once: stages that
+# run side by side load one after the other.
+LOADING = threading.RLock()
+
+
+def load_language(config: LanguageConfig, runtime: RuntimeConfig) -> LanguageModel:
+    """The language model of a recipe."""
+    with LOADING:
+        from gill.backbones import language
+        from gill.backbones.testing import micro_models
+
+        device = device_of(runtime)
+        if config.name == "tiny":
+            return micro_models.language_model()
+        name = config.name
+        if name == "embedded":
+            folder = var_folder() / "backbones" / "smollm2-135m"
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):
+                name = str(language.convert_embedded(folder))
+        attention = "eager" if device.type == "cpu" else "sdpa"
+        model = language.load_pretrained(
+            name, config.precision, device, attention, config.quantization
+        )
+        if config.checkpoint_activations:
+            model.checkpoint_activations()
+        return model
+
+
+def load_vision(config: VisionConfig, runtime: RuntimeConfig) -> VisionEncoder:
+    """The vision encoder of a recipe."""
+    with LOADING:
+        from gill.backbones import vision
+        from gill.backbones.testing import micro_models
+
+        device = device_of(runtime)
+        if config.name == "tiny":
+            return micro_models.vision_encoder()
+        if config.name == "embedded":
+            return vision.load_embedded(HEADS).to(device)
+        return vision.load_pretrained(config.name, config.pretrained, device)
+
+
+def load_generator(config: GeneratorConfig, runtime: RuntimeConfig) -> ImageGenerator:
+    """The image generator of a recipe."""
+    with LOADING:
+        from gill.backbones import image_generator
+        from gill.backbones.testing import micro_models
+
+        device = device_of(runtime)
+        if config.name == "tiny":
+            return micro_models.image_generator()
+        if config.name == "embedded":
+            generator = image_generator.load_embedded(GENERATOR).to(device)
+        else:
+            generator = image_generator.load_pretrained(config.name, device)
+        generator.precision = config.precision
+        return generator

@@ -1,0 +1,1 @@
+"""What runs stages: context, store, execution, pipeline run, worker processes. Knows Prefect."""

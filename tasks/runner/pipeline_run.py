@@ -1,0 +1,199 @@
+"""One run of the flow: wires the DAG, waits, and sums up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import ExternalSignal
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from data.artifacts import Artifact
+from data.io.atomic import write_json
+from tasks.config.base import Config
+from tasks.paths import mlflow_url, var_folder
+from tasks.runner import launcher
+from tasks.runner.execution import Execution, StageResult, fingerprint
+from tasks.runner.registry import SCHEDULES, STAGES, ancestors, stage_named, stages_of
+from tasks.runner.store import store_folder
+from tasks.tracking import mlflow_runs
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def run_stage(execution: Execution, waits: Sequence[Any]) -> Any:
+    """The Prefect task around every stage; reuse shows as ``Cached`` on the Prefect page."""
+    execution.logger = get_run_logger()
+    result = execution()
+    create_link_artifact(
+        key=f"mlflow-{execution.stage.name.replace('_', '-')}",
+        link=run_link(result.mlflow_run_id),
+        link_text=f"MLflow run of {execution.stage.name}",
+    )
+    if result.status == "reused":
+        return Completed(name="Cached", message=f"reused {execution.fingerprint}", data=result)
+    return result
+
+
+def run_link(run_id: str) -> str:
+    """Where to browse an MLflow run; for a SQLite store, where its server would be."""
+    uri = mlflow_runs.tracking_uri()
+    address = uri if uri.startswith("http") else mlflow_url()
+    page = f"{address}/#/experiments/{mlflow_runs.experiment_id()}/runs/{run_id}"
+    return f"{page}?workflowType=machine_learning"
+
+
+class PipelineRun:
+    """One run of the flow: calls of it wire the DAG, leaving it waits, tracks and sums up.
+
+    Args:
+        name: the recipe. config: a configuration with one field for each stage.
+        only: the single stage to run on artifacts that are there, or None for all.
+        force: the stages to make again although an artifact is there.
+    """
+
+    def __init__(self, name: str, config: Any, only: str | None, force: Collection[str]) -> None:
+        self.name, self.config, self.only = name, config, only
+        self.force = {stage_named(s).name for s in force}
+        self.schedule: str = config.schedule
+        offered = stages_of(self.schedule)
+        if only is not None and stage_named(only).name not in offered:
+            raise ValueError(
+                f"the schedule {self.schedule!r} has no stage {only!r}; its stages are "
+                f"{', '.join(offered)}. Set the override 'schedule', or run another stage"
+            )
+        self.wanted = set(offered) if only is None else {only} | ancestors(only, self.schedule)
+        self.futures: dict[str, PrefectFuture[Any]] = {}
+        self.fingerprints: dict[str, str] = {}
+        self.results: dict[str, StageResult] = {}
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        url = str(flow_run.ui_url)
+        self.tags = {
+            "prefect_flow_run": str(flow_run.get_id()),
+            "prefect_url": url if url.startswith("http") else "",  # a temporary server has no pages
+        }
+        for lost in mlflow_runs.end_lost_runs():
+            get_run_logger().info("the MLflow run %s lost its process; marked KILLED", lost)
+        title = f"{self.name}: {self.only or 'full pipeline'}"
+        self.mlflow_run_id = mlflow_runs.start_run(title, {**self.tags, "recipe": self.name})
+        mlflow_runs.log_params(self.mlflow_run_id, self.config.model_dump(mode="json"))
+        create_link_artifact(
+            key="mlflow-run", link=run_link(self.mlflow_run_id), link_text="MLflow run"
+        )
+        return self
+
+    def __call__(self, name: str, *inputs: str | None) -> str | None:
+        """Submit a stage with the names of the stages it follows; returns its own name.
+
+        A stage that this run does not want returns None.
+        """
+        stage = stage_named(name)
+        if name not in self.wanted:
+            return None
+        makers = {n: SCHEDULES[self.schedule].get(n, n) for n in stage.needs}
+        if inputs != tuple(makers.values()):
+            raise ValueError(f"{name} is wired to {inputs} and needs {tuple(makers.values())}")
+        config: Config = getattr(self.config, name)
+        fingerprints = {need: self.fingerprints[maker] for need, maker in makers.items()}
+        self.fingerprints[name] = fingerprint(stage, config, self.config.parts, fingerprints)
+        execution = Execution(
+            stage=stage,
+            config=config,
+            parts=self.config.parts,
+            runtime=self.config.runtime,
+            inputs={
+                need: Artifact(
+                    makers[need], fingerprint, store_folder() / makers[need] / fingerprint
+                )
+                for need, fingerprint in fingerprints.items()
+            },
+            fingerprint=self.fingerprints[name],
+            number=list(STAGES).index(name) + 1,
+            parent_run=self.mlflow_run_id,
+            force=name in self.force,
+            logger=None,
+            must_exist_for=self.only if self.only not in (None, name) else None,
+            tags=self.tags,
+        )
+        waits = [self.futures[maker] for maker in makers.values()]
+        self.futures[name] = run_stage.with_options(name=name, task_run_name=name).submit(
+            execution, waits
+        )
+        return name
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        failed: BaseException | None = error
+        try:
+            if error is None or isinstance(error, Exception):
+                failed = self._wait(error)
+        except (KeyboardInterrupt, ExternalSignal) as stop:
+            failed = stop
+        if failed is not None and not isinstance(failed, Exception):
+            launcher.stop_all()  # cancelled: no worker may outlive the run
+        try:
+            self._sum_up(failed)
+        finally:
+            mlflow_runs.end_run(self.mlflow_run_id, "FAILED" if failed else "FINISHED")
+        if failed is not None and failed is not error:
+            raise failed
+
+    def _wait(self, failed: BaseException | None) -> BaseException | None:
+        """Collect the results of every stage; returns why the first of them failed, if one did."""
+        for name, future in self.futures.items():
+            future.wait()
+            if future.state.is_completed():
+                self.results[name] = future.result()
+            elif failed is None and not future.state.is_pending():
+                # A stage that waits for a failed one stays pending; the failed one says why.
+                failed = future.state.result(raise_on_failure=False)
+        return failed
+
+    def described(self) -> dict[str, Any]:
+        """What happened to each stage, as plain values."""
+        return {
+            name: {
+                "status": r.status,
+                "seconds": round(r.seconds, 2),
+                "fingerprint": r.artifact.fingerprint,
+                "mlflow_run_id": r.mlflow_run_id,
+                "metrics": r.metrics,
+            }
+            for name, r in self.results.items()
+        }
+
+    def _sum_up(self, failed: BaseException | None) -> None:
+        seconds = time.monotonic() - self._started
+        summary = {
+            "recipe": self.name,
+            "stage": self.only,
+            "state": "failed" if failed else "completed",
+            "error": str(failed) if failed else None,
+            "flow_run_id": self.tags["prefect_flow_run"],
+            "seconds": round(seconds, 2),
+            "mlflow_url": run_link(self.mlflow_run_id),
+            "prefect_url": self.tags["prefect_url"],
+            "stages": self.described(),
+        }
+        write_json(var_folder() / "last_run.json", summary)
+        headline = {
+            f"{name}.{key}": value
+            for name, r in self.results.items()
+            for key, value in r.metrics.items()
+        }
+        mlflow_runs.log_metrics(self.mlflow_run_id, {**headline, "seconds": seconds})
+        lines = ["| stage | status | seconds |", "|---|---|---|"]
+        lines += [f"| {n} | {r.status} | {r.seconds:.1f} |" for n, r in self.results.items()]
+        create_markdown_artifact(key="stages", markdown="\n".join(lines))

@@ -1,0 +1,84 @@
+"""One worker of a stage, started by the launcher as ``python -m`` with a description, a rank."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+# The first worker validates and writes while the others wait for it; dead workers are noticed by
+# the launcher and not by a timeout.
+PATIENCE = timedelta(hours=12)
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with(launcher: int) -> None:
+    """Have the kernel kill this process when the one that started it dies, however it dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != launcher:
+        sys.exit(f"the process {launcher} that started this worker is gone")
+
+
+def main() -> None:
+    """Join the others, run the stage, and let the first worker write its metrics."""
+    described: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
+    rank = int(sys.argv[2])
+    die_with(described["launcher"])
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+    import torch
+    import torch.distributed as dist
+
+    from data.artifacts import Artifact
+    from data.io.atomic import write_json
+    from gill.data_parallel import WorkerGroup
+    from tasks import config
+    from tasks.parts.devices import device_of
+    from tasks.runner.context import StageContext
+    from tasks.runner.launcher import RESULT
+    from tasks.tracking.mlflow_log import MlflowStageLog
+    from tasks.tracking.stage_log import ConsoleLog
+
+    runtime = config.RuntimeConfig(**described["runtime"])
+    device = device_of(runtime)
+    size: int = described["size"]
+    if size > 1:
+        if device.type == "cuda":
+            torch.cuda.set_device(rank)
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            init_method=f"file://{described['meeting']}",
+            rank=rank,
+            world_size=size,
+            timeout=PATIENCE,
+        )
+    workers, run_id = WorkerGroup.current(), described["run_id"]
+    logger = logging.getLogger("gill")
+    context = StageContext(
+        config=getattr(config, described["config_type"])(**described["config"]),
+        parts=config.PartsConfig(**described["parts"]),
+        runtime=runtime,
+        inputs={
+            name: Artifact(stage, fingerprint, Path(path))
+            for name, (stage, fingerprint, path) in described["inputs"].items()
+        },
+        out=Path(described["out"]),
+        log=MlflowStageLog(run_id, logger) if workers.first and run_id else ConsoleLog(),
+    )
+    metrics = importlib.import_module(f"tasks.stages.{described['stage']}").run(context)
+    workers.barrier()
+    if workers.first:
+        write_json(Path(sys.argv[1]).with_name(RESULT), metrics)
+    if size > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Stage 2: open_clip pooled features of every image, one feature shard for each image shard."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from data import schemas
+from data.io.image_decoder import any_size, decode
+from data.shards import as_bytes, read_table
+from gill.backbones.vision import VisionEncoder
+from tasks.config.data import ClipFeaturesConfig
+from tasks.parts.devices import on_each_device
+from tasks.parts.loading import load_vision
+from tasks.runner.context import StageContext
+from tasks.runner.shard_map import ahead, map_shards
+from tasks.stages.download import IMAGES
+
+FEATURES = "features"
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Write ``features/<shard>`` with the keys of the image shard in the same order."""
+    config: ClipFeaturesConfig = context.config
+    runtimes = on_each_device(context.runtime)
+    encoders = [load_vision(context.parts.vision, runtime) for runtime in runtimes]
+    dim = encoders[0].pooled_dim
+    schema = schemas.features(dim)
+    with ThreadPoolExecutor(os.cpu_count(), "decode") as pool:
+
+        def convert(encoder: VisionEncoder, path: Path) -> pa.Table:
+            table = read_table(path, ["key", "image"], "images")
+            images = table.column("image").to_pylist()
+            size = config.batch_size
+            chunks = [images[start : start + size] for start in range(0, len(images), size)]
+            parts = [np.empty((0, dim), np.float32)]
+            for pixels in ahead(pool, partial(_pixels, encoder), chunks):
+                parts.append(encoder.pooled(torch.stack(pixels)).float().cpu().numpy())
+            values = as_bytes(np.concatenate(parts).astype(np.float16))
+            return pa.table([table.column("key"), values], schema=schema)
+
+        folder = context.inputs["download"].file(IMAGES)
+        converts = [partial(convert, encoder) for encoder in encoders]
+        metrics = map_shards(context, folder, context.out / FEATURES, "images", converts)
+    return {**metrics, "dim": float(dim)}
+
+
+def _pixels(encoder: VisionEncoder, data: bytes) -> Tensor:
+    return encoder.prepare([decode(data, any_size)])[0]

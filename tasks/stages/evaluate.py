@@ -1,0 +1,112 @@
+"""Stage 8: held-out captioning, retrieval, generation, decisions and contexts, with a gallery."""
+
+from __future__ import annotations
+
+from data.artifacts import (
+    ClipFeatures,
+    Evaluation,
+    ImageShards,
+    RetrievalIndex,
+    TextTargets,
+    TrainedAdapters,
+    TrainedDecision,
+    TrainedMapper,
+)
+from data.io.atomic import write_json
+from data.shards import AlignedShards
+from gill.inference.engine import GillEngine
+from gill.mapper import Mapper
+from tasks.config.evaluation import EvaluateConfig
+from tasks.evaluation.baselines import evaluated_models
+from tasks.evaluation.caption_suites import score_captioning, score_retrieval
+from tasks.evaluation.context_cases import read_cases
+from tasks.evaluation.context_scores import context_metrics
+from tasks.evaluation.context_suites import ContextScorer, context_states, score_contexts
+from tasks.evaluation.held_out import read_held_out
+from tasks.evaluation.held_out_suites import Columns, HeldOutSuites
+from tasks.evaluation.metric_networks import MetricNetworks
+from tasks.evaluation.report import Report
+from tasks.evaluation.stored import StoredImages
+from tasks.parts.engine import load_engine
+from tasks.parts.trained_mapper import load_mapper
+from tasks.runner.context import StageContext, of_kind
+from tasks.tracking.memory import release_memory
+
+HELD_OUT_SUITES = ("captioning", "retrieval", "generation", "decisions")
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Run the suites that the recipe names.
+
+    Writes ``metrics.json``, ``report.html``, ``report.md`` and what the suites write; the gallery
+    goes to MLflow.
+    """
+    config: EvaluateConfig = context.config
+    chosen, inputs = set(config.suites), context.inputs
+    images = of_kind(ImageShards, inputs["download"])
+    features = of_kind(ClipFeatures, inputs["clip_features"])
+    targets = of_kind(TextTargets, inputs["text_targets"])
+    adapters = of_kind(TrainedAdapters, inputs["adapters"])
+    mapper = of_kind(TrainedMapper, inputs["mapper"])
+    index = of_kind(RetrievalIndex, inputs["index"])
+    decision = of_kind(TrainedDecision, inputs["decision"])
+
+    log, metrics = context.log, dict[str, float]()
+    cases = read_cases(config, images, log)
+    engine = load_engine(
+        context.parts,
+        context.runtime,
+        adapters,
+        mapper,
+        index,
+        decision,
+        prompts="captioning" in chosen or bool(cases),
+    )
+    report, stored = Report(context), StoredImages.of(images, features)
+    if chosen & set(HELD_OUT_SUITES):
+        held_out = read_held_out(images, features, targets, adapters)
+    if "captioning" in chosen:
+        metrics |= score_captioning(config, engine, held_out, _captions(images), context.out, log)
+        log.metrics(metrics, 0)
+    states = context_states(engine, cases, log)
+    engine = engine.for_states()
+    release_memory()  # of the language model: all prompts are read
+
+    networks = MetricNetworks.load(config.metric_networks, engine.vision, context.runtime)
+    if "retrieval" in chosen:
+        metrics |= score_retrieval(engine, held_out.first(config.retrieval_candidates))
+    if chosen & {"generation", "decisions"}:
+        suites = HeldOutSuites(config, engine, held_out, stored, context.out, log)
+        columns: Columns = {}
+        if "generation" in chosen:
+            others = _baselines(mapper, engine)
+            found, shown = suites.generation(others, networks, report)
+            metrics, columns = metrics | found, columns | shown
+        if "decisions" in chosen:
+            found, shown = suites.decisions(decision.manifest())
+            metrics, columns = metrics | found, columns | shown
+        gallery = suites.gallery(columns)
+        log.table("gallery", gallery)
+        report.gallery(gallery)
+    if cases:
+        chosen_models, pipelines = config.contexts.models, config.contexts.pipelines
+        models = evaluated_models(engine, stored, chosen_models, pipelines, log)
+        scorer = ContextScorer(engine, networks, context.out)
+        scores = score_contexts(config, cases, states, models, scorer, log)
+        metrics |= context_metrics(scores)
+        report.contexts(scores)
+    write_json(context.out / Evaluation.METRICS, metrics)
+    report.write(metrics)
+    return metrics
+
+
+def _captions(images: ImageShards) -> list[str]:
+    """The training captions."""
+    rows = AlignedShards({images.folder: ["caption"]}, "train").all()
+    return [str(caption) for caption in rows["caption"]]
+
+
+def _baselines(mapper: TrainedMapper, engine: GillEngine) -> dict[str, Mapper]:
+    """The mappers that were trained beside the engine's, by name."""
+    kinds = dict.fromkeys(kind for kind in mapper.baseline_kinds if kind != mapper.mapper_kind)
+    return {f"{kind}_mapper": load_mapper(mapper, engine.device, kind) for kind in kinds}

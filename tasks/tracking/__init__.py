@@ -1,0 +1,1 @@
+"""What stages say while they work, and MLflow, which keeps it."""

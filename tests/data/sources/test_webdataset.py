@@ -1,0 +1,163 @@
+"""Tars: every damage is counted, joined ones are read whole, no key is there twice."""
+
+import gzip
+import io
+import json
+import os
+import tarfile
+
+import pytest
+from hostile import encoded
+
+from data.sources.base import Pair, Rejected
+from data.sources.webdataset import TarFiles
+
+JPEG = encoded()
+
+
+def tar_of(members):
+    """A tar of names and bytes."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+def examples(first, last):
+    return [m for k in range(first, last)
+            for m in ((f"{k}.jpg", JPEG), (f"{k}.txt", f"caption {k}".encode()))]  # fmt: skip
+
+
+WHOLE = tar_of(examples(0, 6))
+UNIT = 512 + -(-len(JPEG) // 512) * 512 + 1024
+AT = 3 * UNIT
+
+
+def read(path, data=None, name="x.tar"):
+    """Pairs and rejected rows of a tar."""
+    if data is not None:
+        (path / name).write_bytes(data)
+    rows = list(TarFiles({"train": str(path / name)}).pairs("train"))
+    return [r for r in rows if isinstance(r, Pair)], [r for r in rows if isinstance(r, Rejected)]
+
+
+def changed(at, count, how=lambda byte: 0):
+    data = bytearray(WHOLE)
+    for place in range(at, at + count):
+        data[place] = how(data[place])
+    return bytes(data)
+
+
+def test_a_whole_tar_is_read(tmp_path):
+    pairs, rejected = read(tmp_path, WHOLE)
+    assert [(p.key, p.caption) for p in pairs] == [
+        (f"train-x-{k}", f"caption {k}") for k in range(6)
+    ]
+    assert {p.image for p in pairs} == {JPEG}
+    assert rejected == []
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (changed(AT, 1, lambda b: b ^ 1), "no header before byte"),
+        (changed(AT, UNIT), "data behind its end"),
+        (changed(AT, 512), "no header before byte"),
+        (WHOLE[:AT], "without its end blocks"),
+        (WHOLE[: AT + 200], "no header before byte"),
+        (WHOLE[: AT + 900], "unexpected end of data"),
+    ],
+)  # fmt: skip
+def test_every_damage_is_counted_and_what_came_before_is_kept(tmp_path, data, said):
+    pairs, (damage,) = read(tmp_path, data)
+    assert [p.caption for p in pairs][:3] == [f"caption {k}" for k in range(3)]
+    assert damage.reason == "damaged_tar"
+    assert said in damage.place
+    assert "after 3 examples" in damage.place
+
+
+def test_a_cut_after_the_last_member_is_counted(tmp_path):
+    pairs, (damage,) = read(tmp_path, WHOLE[: 6 * UNIT])
+    assert len(pairs) == 6
+    assert damage.reason == "damaged_tar"
+    assert "without its end blocks" in damage.place
+    _, (damage,) = read(tmp_path, WHOLE[: 6 * UNIT + 512])
+    assert "without its end blocks" in damage.place
+
+
+def test_joined_tars_are_read_whole(tmp_path):
+    pairs, rejected = read(tmp_path, tar_of(examples(0, 3)) + tar_of(examples(3, 6)))
+    assert [p.caption for p in pairs] == [f"caption {k}" for k in range(6)]
+    assert rejected == []
+
+
+def test_a_compressed_tar_that_is_cut_is_counted(tmp_path):
+    data = gzip.compress(WHOLE)
+    assert len(read(tmp_path, data, "x.tar.gz")[0]) == 6
+    for cut in (len(data) // 2, len(data) - 5):
+        assert [r.reason for r in read(tmp_path, data[:cut], "x.tar.gz")[1]] == ["damaged_tar"]
+    flipped = bytearray(data)
+    flipped[-6] ^= 1  # of the checksum
+    assert [r.reason for r in read(tmp_path, flipped, "x.tar.gz")[1]] == ["damaged_tar"]
+
+
+def test_equal_names_in_two_folders_have_keys_of_their_own(tmp_path):
+    for folder in ("cc3m", "cc12m"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "00000.tar").write_bytes(tar_of(examples(0, 1)))
+    found = [p.key for p in TarFiles({"train": str(tmp_path / "*/00000.tar")}).pairs("train")]
+    assert found == ["train-cc12m/00000-0", "train-cc3m/00000-0"]
+
+
+def test_a_key_that_comes_again_is_counted(tmp_path):
+    again = [("0.jpg", JPEG), ("0.txt", b"a"), ("0.jpg", JPEG), ("0.txt", b"b")] * 2
+    pairs, rejected = read(tmp_path, tar_of([*again, *examples(1, 2), *examples(0, 1)]))
+    assert [p.caption for p in pairs] == ["a", "caption 1"]
+    assert [r.reason for r in rejected] == ["duplicate_key"] * 4
+    assert len({r.key for r in rejected} | {p.key for p in pairs}) == 6
+
+
+def test_odd_members_are_skipped_or_counted(tmp_path):
+    deep = b"[" * 200_000
+    members = [
+        ("._0.jpg", b"a Mac's notes"), *examples(0, 1),
+        ("a.jpg", JPEG), ("a.json", json.dumps({"caption": "lone \ud800"}).encode()),
+        ("b.jpg", JPEG), ("b.json", b'{"caption": ' + deep),
+        ("c.jpg", JPEG), ("c.json", b'{"caption": ' + b"1" * 5000 + b"}"),
+        ("d.jpg", JPEG), ("d.txt", b"\xff\xfe"),
+        ("e.jpg", JPEG), ("f.txt", b"no image"), ("g.jpg", JPEG), ("g.json", b"[1]"),
+        ("h.JPG", JPEG), ("h.json", b'{"caption": "from json", "url": "http://x.org/h"}'),
+    ]  # fmt: skip
+    pairs, rejected = read(tmp_path, tar_of(members))
+    assert [(p.key, p.origin) for p in pairs] == [
+        ("train-x-0", "x.tar: 0"), ("train-x-h", "http://x.org/h")
+    ]  # fmt: skip
+    assert [(r.key[-1], r.reason) for r in rejected] == [
+        ("a", "bad_text"), ("b", "bad_member"), ("c", "bad_member"), ("d", "bad_member"),
+        ("e", "no_caption"), ("f", "no_image"), ("g", "bad_member"),
+    ]  # fmt: skip
+
+
+def test_names_that_are_not_utf8_become_keys_that_are(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    pairs, _ = read(tmp_path, tar_of([(f"{name}.jpg", JPEG), (f"{name}.txt", b"coffee")]))
+    assert pairs[0].key == r"train-x-caf\xe9"
+    pairs[0].key.encode()
+
+
+def test_a_damaged_tar_does_not_hide_the_next(tmp_path):
+    (tmp_path / "0.tar").write_bytes(WHOLE[:AT])
+    (tmp_path / "1.tar").write_bytes(b"no tar at all" * 100)
+    (tmp_path / "2.tar").write_bytes(tar_of(examples(0, 2)))
+    pairs, rejected = read(tmp_path, name="*.tar")
+    assert [r.key for r in rejected] == ["train-0.tar-damaged", "train-1.tar-damaged"]
+    assert [p.key for p in pairs][-2:] == ["train-2-0", "train-2-1"]
+
+
+def test_a_stream_may_be_left_in_the_middle(tmp_path):
+    (tmp_path / "x.tar").write_bytes(WHOLE)
+    rows = TarFiles({"train": str(tmp_path / "x.tar")}, limit=2).pairs("train")
+    assert [p.key for p in rows] == ["train-x-0", "train-x-1"]

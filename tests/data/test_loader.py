@@ -1,0 +1,93 @@
+"""Batches: shuffled by seed, shared by workers, resumed at the exact batch."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from shard_tables import feature_table, target_table
+
+from data.loader import ShuffledBatches
+from data.shards import AlignedShards, ShardError, write_shard
+
+
+def order(folders, **settings):
+    shards = AlignedShards({folders[0]: ["feature"]}, "train")
+    return ShuffledBatches(shards, 4, **{"seed": 3, "buffer_shards": 2, **settings})
+
+
+def keys_of(batches, count, start=0):
+    return [batch["key"] for batch in islice(batches.batches(start), count)]
+
+
+def test_an_epoch_shows_each_row_at_most_once(folders):
+    batches = order(folders)
+    per_epoch = batches.batches_per_epoch()
+    seen = [k for b in keys_of(batches, per_epoch) for k in b]
+    assert len(seen) == len(set(seen)) == per_epoch * 4
+    assert len(seen) >= 47 - 3 * 3
+
+
+def test_order_depends_on_the_seed_alone(folders):
+    assert keys_of(order(folders), 30) == keys_of(order(folders), 30)
+    assert keys_of(order(folders), 30) != keys_of(order(folders, seed=4), 30)
+
+
+@pytest.mark.parametrize("start", [1, 4, 5, 11, 12, 25])
+def test_a_position_is_resumed_exactly(folders, start):
+    batches = order(folders, length=lambda rows: [int(k[1:]) for k in rows["key"]])
+    assert keys_of(batches, 10, start) == keys_of(batches, start + 10)[start:]
+
+
+def test_rows_of_a_batch_have_like_lengths(folders):
+    def length(rows):
+        return [int(k[1:]) for k in rows["key"]]
+
+    shards = AlignedShards({folders[0]: []}, "train")
+    plain = ShuffledBatches(shards, 4, seed=0, buffer_shards=5)
+    sorted_ = ShuffledBatches(shards, 4, seed=0, buffer_shards=5, length=length)
+
+    def spread(batches):
+        return np.mean([np.ptp(length(b)) for b in islice(batches.batches(0), 11)])
+
+    assert spread(sorted_) < spread(plain) / 3
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_ranks_share_each_batch_without_overlap(folders, workers):
+    alone = keys_of(order(folders), 12)
+    parts = [keys_of(order(folders, rank=r, workers=workers), 12) for r in range(workers)]
+    for batch, *shares in zip(alone, *parts, strict=True):
+        assert [len(share) for share in shares] == [len(batch) // workers] * workers
+        assert sorted(k for share in shares for k in share) == sorted(batch)
+
+
+def test_a_run_goes_on_with_another_number_of_workers(folders):
+    alone = keys_of(order(folders), 14)
+    shares = [keys_of(order(folders, rank=r, workers=2), 7, start=7) for r in range(2)]
+    for batch, left, right in zip(alone[7:], *shares, strict=True):
+        assert sorted(left + right) == sorted(batch)
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(folders):
+    with pytest.raises(ValueError, match="multiple of the number of workers"):
+        order(folders, rank=0, workers=3)
+
+
+def test_misalignment_is_named_before_the_first_batch(folders):
+    left, right = folders
+    write_shard(right / "train-00003.parquet", feature_table([f"k{i}" for i in range(31, 41)]))
+    shards = AlignedShards({left: ["feature"], right: ["feature"]}, "train")
+    batches = ShuffledBatches(shards, 4, seed=0, buffer_shards=1)
+    with pytest.raises(ShardError, match=r"right.*train-00003.*row 0.*run its stage"):
+        next(batches.batches(0))
+
+
+def test_batches_of_eight_bit_targets_are_restored(tmp_path):
+    for number in range(2):
+        path = tmp_path / "targets" / f"train-{number:05d}.parquet"
+        write_shard(path, target_table(np.full((6, 2, 4), number + 1.0)))
+    batches = ShuffledBatches(AlignedShards({path.parent: ["target"]}, "train"), 4, seed=0)
+    for batch in islice(batches.batches(0), 3):
+        assert batch["target"].shape == (4, 8)
+        assert np.isin(np.asarray(batch["target"], np.float32).round(2), [1, 2]).all()
+        assert "target_scale" not in batch

@@ -1,0 +1,187 @@
+"""Two workers of the real adapters stage: equal to one, ended by one, and never orphans."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from data.artifacts import Artifact
+from data.shards import read_table
+from flows.recipes import resolve
+from tasks.runner import launcher
+from tasks.runner.context import StageContext
+from tasks.runner.launcher import StageWorkerError
+from tasks.stages import adapters, clip_features, download, joint, mapper, text_targets
+from tasks.tracking.stage_log import ConsoleLog
+
+pytestmark = pytest.mark.timeout(400)
+STAGES = {"adapters": adapters, "mapper": mapper, "joint": joint}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Artifacts of the stages before, made by their own code."""
+    folder, config, found = tmp_path_factory.mktemp("inputs"), resolve("tiny", {}), {}
+    for name, stage in (
+        ("download", download), ("clip_features", clip_features), ("text_targets", text_targets)
+    ):  # fmt: skip
+        context = StageContext(
+            getattr(config, name), config.parts, config.runtime, dict(found), folder / name,
+            ConsoleLog(),
+        )  # fmt: skip
+        context.out.mkdir()
+        stage.run(context)
+        found[name] = Artifact(name, name, folder / name)
+    trained = context_of(found, folder / "adapters")
+    adapters.run(trained)
+    return {**found, "adapters": Artifact("adapters", "adapters", trained.out)}
+
+
+def context_of(inputs, out, stage="adapters", **overrides):
+    config = resolve("tiny", {"adapters.refine_steps": 0, **overrides})
+    out.mkdir()
+    settings = getattr(config, stage)
+    return StageContext(settings, config.parts, config.runtime, inputs, out, ConsoleLog())
+
+
+# Batches of 7 of 16 rows in a buffer: uneven parts for two workers.
+UNEVEN = {
+    "adapters.batch_size": 7, "adapters.steps": 6,
+    "mapper.batch_size": 7, "mapper.steps": 6, "mapper.kind": "mlp",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_ranks_make_what_one_makes(inputs, tmp_path, stage):
+    alone = context_of(inputs, tmp_path / "one", stage, **UNEVEN)
+    expected = STAGES[stage].run(alone)
+    pair = context_of(inputs, tmp_path / "two", stage, **UNEVEN, **{"runtime.workers": 2})
+    found = launcher.run(stage, pair, logging.getLogger("test"), 2)
+    assert found.keys() == expected.keys()
+    for name in ("validation_loss", "validation_l_g"):
+        if name in expected:
+            assert found[name] == pytest.approx(expected[name], abs=1e-4)
+    names = sorted(p.relative_to(alone.out) for p in alone.out.rglob("*") if p.is_file())
+    assert names == sorted(p.relative_to(pair.out) for p in pair.out.rglob("*") if p.is_file())
+    for name in names:
+        if name.suffix == ".safetensors":
+            one, two = load_file(alone.out / name), load_file(pair.out / name)
+            for key, value in one.items():
+                torch.testing.assert_close(two[key], value, atol=1e-5, rtol=1e-5, msg=key)
+        if name.suffix == ".parquet":
+            one, two = (read_table(c.out / name) for c in (alone, pair))
+            assert one.column("key") == two.column("key")
+    assert not pair.out.with_suffix(".workers").exists()
+
+
+def test_one_rank_in_its_own_process_makes_what_the_flow_makes(inputs, tmp_path):
+    here = context_of(inputs, tmp_path / "here", **{"adapters.steps": 4})
+    apart = context_of(inputs, tmp_path / "apart", **{"adapters.steps": 4})
+    expected = STAGES["adapters"].run(here)
+    assert launcher.run("adapters", apart, logging.getLogger("test")) == pytest.approx(expected)
+    one, two = (load_file(c.out / "adapters.safetensors") for c in (here, apart))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, atol=1e-6, rtol=1e-5, msg=key)
+
+
+def ranks_of(out):
+    """The rank processes that work for a folder, whoever their parent is."""
+    fingerprint = str(out.with_suffix(".workers"))
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(fingerprint in word for word in process.info["cmdline"] or [])
+        and "tasks.runner.worker" in process.info["cmdline"]
+    ]
+
+
+def wait_for(ready, seconds=180):
+    until = time.monotonic() + seconds
+    while not (found := ready()):
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.05)
+    return found
+
+
+def has_trained(out):
+    return list(out.glob("checkpoint-*.pt"))
+
+
+ENDLESS = {"adapters.steps": 100_000, "adapters.checkpoint_every": 1, "runtime.workers": 2}
+
+
+def launched(context):
+    """The stage running in a thread, and what will hold the error that ends it."""
+    caught = []
+
+    def work():
+        try:
+            launcher.run("adapters", context, logging.getLogger("test"), 2)
+        except StageWorkerError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread, caught
+
+
+def test_a_dead_rank_ends_the_stage_with_its_log(inputs, tmp_path):
+    context = context_of(inputs, tmp_path / "out", **ENDLESS)
+    thread, caught = launched(context)
+    wait_for(lambda: has_trained(context.out))
+    victim = next(p for p in ranks_of(context.out) if p.cmdline()[-1] == "1")
+    victim.send_signal(signal.SIGKILL)
+    thread.join(timeout=60)
+    assert 1 in caught[0].workers
+    assert "worker 1 of 2 was killed by SIGKILL" in str(caught[0])
+    wait_for(lambda: not ranks_of(context.out), 10)
+    # What was reached is kept, and another number of workers goes on from it.
+    reached = int(sorted(has_trained(context.out))[-1].stem.split("-")[1])
+    assert reached > 0
+
+
+def test_an_error_in_a_rank_is_shown(inputs, tmp_path):
+    context = context_of(inputs, tmp_path / "out", **ENDLESS)
+    without = {name: a for name, a in inputs.items() if name != "clip_features"}
+    broken = StageContext(**{**vars(context), "inputs": without})
+    with pytest.raises(StageWorkerError, match=r"(?s)adapters ended because of worker.*KeyError"):
+        launcher.run("adapters", broken, logging.getLogger("test"), 2)
+    assert not ranks_of(context.out)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's")
+def test_no_rank_outlives_a_killed_launcher(inputs, tmp_path):
+    out, paths = tmp_path / "out", {name: str(a.path) for name, a in inputs.items()}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    launcher = subprocess.Popen([sys.executable, __file__, json.dumps(paths), out], env=environment)
+    wait_for(lambda: has_trained(out) or launcher.poll() is not None)
+    assert len(ranks_of(out)) == 2
+    launcher.send_signal(signal.SIGKILL)
+    launcher.wait()
+    wait_for(lambda: not ranks_of(out), 10)
+
+
+def test_a_cancelled_run_stops_its_workers(inputs, tmp_path):
+    context = context_of(inputs, tmp_path / "out", **ENDLESS)
+    thread, caught = launched(context)
+    wait_for(lambda: len(ranks_of(context.out)) == 2)
+    launcher.stop_all()
+    thread.join(timeout=30)
+    assert caught
+    assert not ranks_of(context.out)
+
+
+if __name__ == "__main__":
+    made = {n: Artifact(n, n, Path(path)) for n, path in json.loads(sys.argv[1]).items()}
+    launched = context_of(made, Path(sys.argv[2]), **ENDLESS)
+    launcher.run("adapters", launched, logging.getLogger("test"), 2)

@@ -1,0 +1,230 @@
+"""The suites of evaluation on the tiny recipe, against plain computations where there is one."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from data.artifacts import (
+    ClipFeatures,
+    ImageShards,
+    RetrievalIndex,
+    TextTargets,
+    TrainedAdapters,
+    TrainedMapper,
+)
+from data.benchmarks.contexts import Case, Cases, ContextError
+from data.benchmarks.synthetic_contexts import QUESTIONS, stories
+from data.shards import ShardError
+from gill.evaluation.images import frechet_distance
+from tasks.config.evaluation import ContextsConfig, MetricNetworksConfig
+from tasks.evaluation import context_suites
+from tasks.evaluation.baselines import evaluated_models, slug
+from tasks.evaluation.context_cases import described_images
+from tasks.evaluation.context_suites import context_states
+from tasks.evaluation.generated_images import IMAGES, GenerationSuite
+from tasks.evaluation.held_out import read_captions, read_held_out
+from tasks.evaluation.metric_networks import MetricNetworks, as_pixels
+from tasks.evaluation.prompt_scores import SCORES
+from tasks.evaluation.report import Table, as_html, as_markdown
+from tasks.evaluation.stored import StoredImages
+from tasks.evaluation.thumbnails import opened
+from tasks.parts.engine import load_engine
+from tasks.runner.context import of_kind
+from tasks.tracking.stage_log import ConsoleLog
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny_run, tmp_path_factory):
+    """Everything at once: all suites without outside files, two seeds, a metric network."""
+    return tiny_run.run(
+        "evaluate",
+        tmp_path_factory.mktemp("evaluate"),
+        suites=("captioning", "retrieval", "generation", "decisions", "synthetic_contexts"),
+        image_seeds=2,
+        metric_networks=MetricNetworksConfig(perceptual=True),
+        contexts=ContextsConfig(cases=4, seeds=2),
+    )
+
+
+def test_all_suites_report(evaluated):
+    _, metrics = evaluated
+    for name in (
+        "caption_meteor_exact", "retrieval_t2i_r1", "gill_image_image_similarity",
+        "gill_image_image_similarity_sd", "gill_frechet_tiny_distance",
+        "gill_perceptual_tiny_distance", "decision_macro_f1", "decision_score_threshold_macro_f1",
+        "synthetic_story_gill_5_captions_4_images_image_similarity",
+        "synthetic_dialogue_generator_4_rounds_image_similarity_sd",
+    ):  # fmt: skip
+        assert math.isfinite(metrics[name]), name
+    assert metrics["synthetic_story_truth_1_caption_image_similarity"] == pytest.approx(
+        1.0, abs=1e-5
+    )
+    assert metrics["synthetic_story_truth_1_caption_perceptual_tiny_distance"] == 0.0
+    # Text-only models take no images.
+    assert not any("generator_5_captions_4_images" in name for name in metrics)
+
+
+def test_the_report_stands_beside_the_paper(evaluated):
+    context, metrics = evaluated
+    page = (context.out / "report.html").read_text()
+    text = (context.out / "report.md").read_text()
+    assert context.log.documents == {"report.html": page, "report.md": text}
+    assert "| GILL | 0.581 | 0.612 | 0.641 | 0.702 | 0.696 | 0.693 |" in text
+    assert "Context study in the form of VIST" in text
+    assert "VIST was not part of this run" in text
+    assert "the worst" in text
+    assert f"{metrics['synthetic_story_gill_1_caption_image_similarity']:.3f}" in text
+    assert page.count("<img") > 100
+    assert all(question in page for question in QUESTIONS)  # words stand beside their images
+    panels = context.log.figures["synthetic_story"].axes
+    assert [axes.get_title() for axes in panels] == [
+        "image similarity",
+        "perceptual tiny distance",
+    ]
+    assert len(panels[0].containers) == 3  # the truth is no baseline
+    assert "<img" not in text
+
+
+def test_a_killed_evaluation_keeps_what_was_sampled(evaluated, tiny_run):
+    context, metrics = evaluated
+    folders = context_suites.FOLDER, IMAGES, SCORES
+    files = [p for name in folders for p in (context.out / name).iterdir()]
+    assert len(files) > 30
+    lost = {
+        next(p for p in sorted(files) if p.name.startswith(name))
+        for name in ("synthetic_story-gill-", "linear_mapper-01001-", "scores-")
+    }
+    kept = {p: p.stat().st_mtime_ns for p in files if p not in lost}
+    for path in lost:
+        path.unlink()
+    _, again = tiny_run.run(
+        "evaluate",
+        context.out,
+        suites=("generation", "decisions", "synthetic_contexts"),
+        image_seeds=2,
+        metric_networks=MetricNetworksConfig(perceptual=True),
+        contexts=ContextsConfig(cases=4, seeds=2),
+    )
+    assert all(path.exists() for path in lost)
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert again == {k: v for k, v in metrics.items() if k in again}
+
+
+def test_samples_of_other_cases_are_noticed(evaluated, tiny_run):
+    context, _ = evaluated
+    with pytest.raises(ShardError, match="holds other cases than synthetic_story has now"):
+        tiny_run.run(
+            "evaluate",
+            context.out,
+            suites=("synthetic_contexts",),
+            contexts=ContextsConfig(cases=3, seeds=2),
+        )
+
+
+def test_suites_need_their_files(tiny_run, tmp_path):
+    with pytest.raises(ContextError, match=r"evaluate\.contexts\.vist_stories and .*vist_images"):
+        tiny_run.run("evaluate", tmp_path, suites=("vist",))
+
+
+@pytest.fixture(scope="module")
+def served(evaluated):
+    """The engine of the evaluation, with the language model, and the images that it looks up."""
+    context, _ = evaluated
+    inputs = context.inputs
+    adapters, mapper = (
+        of_kind(TrainedAdapters, inputs["adapters"]), of_kind(TrainedMapper, inputs["mapper"])
+    )  # fmt: skip
+    index = of_kind(RetrievalIndex, inputs["index"])
+    engine = load_engine(context.parts, context.runtime, adapters, mapper, index, prompts=True)
+    images = of_kind(ImageShards, inputs["download"])
+    return engine, StoredImages.of(images, of_kind(ClipFeatures, inputs["clip_features"])), images
+
+
+def test_states_of_a_single_caption_are_the_stored_ones(evaluated, served):
+    """A context of one caption reads as the adapters read it when they stored its state."""
+    engine, _, images = served
+    adapters = of_kind(TrainedAdapters, evaluated[0].inputs["adapters"])
+    rows = read_captions(images, adapters, "test")
+    short = [i for i, c in enumerate(rows.captions) if len(c) < 20][:3] or [0]
+    cases = [Case(rows.keys[i], None, {"one": (rows.captions[i][:20],)}) for i in short]
+    made = context_states(engine, {"s": Cases(cases, {})}, ConsoleLog())["s", "one"]
+    assert made.shape == (len(short), 2, 32)
+    plain = engine.model.img_states(engine.model.tokenize([c.contexts["one"][0] for c in cases]))
+    assert torch.allclose(made, plain, atol=1e-5)
+
+
+def test_evaluated_models_share_one_interface(served, tmp_path):
+    engine, stored, known = served
+    folder = tmp_path / "My Pipeline"
+    engine.generator.pipeline.save_pretrained(folder)
+    names = ["gill", "generator", "retrieval", "truth"]
+    models = evaluated_models(engine, stored, names, [str(folder)], ConsoleLog())
+    assert [m.name for m in models] == [*names, "my_pipeline"]
+    images, _ = described_images(known)
+    made = stories(images, 2, 0)
+    states = torch.randn(2, 2, 32)
+    for model in models:
+        sample = model.prepare(made.cases, "5 captions", states)
+        one, again, other = sample([1, 2]), sample([1, 2]), sample([3, 4])
+        assert [p.tobytes() for p in one] == [p.tobytes() for p in again]
+        changed = [p.tobytes() for p in one] != [p.tobytes() for p in other]
+        assert changed == model.seeded, model.name
+        assert model.reads(("text",))
+        whole = made.cases[0].contexts["5 captions, 4 images"]
+        assert model.reads(whole) == (model.name in {"gill", "retrieval", "truth"})
+
+
+def test_stored_images_keep_the_order_of_the_keys(served):
+    _, stored, images = served
+    table = images.read(images.names()[0], ["key", "image"])
+    keys, files = table.column("key").to_pylist()[:3], table.column("image").to_pylist()[:3]
+    wanted = [keys[2], keys[0], keys[2]]
+    found = stored.opened(wanted)
+    assert [p.tobytes() for p in found] == [
+        opened(files[i]).convert("RGB").tobytes() for i in (2, 0, 2)
+    ]
+    pooled = stored.pooled(wanted)
+    assert torch.equal(pooled[0], pooled[2])
+    assert not torch.equal(pooled[0], pooled[1])
+    assert stored.opened([]) == []
+
+
+def test_fid_is_the_distance_of_its_networks_features(evaluated, served, tmp_path):
+    """Any network stands for Inception here, whose weights are not at hand."""
+    context, (engine, stored, images) = evaluated[0], served
+
+    def network(images):
+        return images.mean((2, 3))
+
+    inputs = context.inputs
+    held_out = read_held_out(
+        images,
+        of_kind(ClipFeatures, inputs["clip_features"]),
+        of_kind(TextTargets, inputs["text_targets"]),
+        of_kind(TrainedAdapters, inputs["adapters"]),
+    ).first(context.config.images)
+    networks = MetricNetworks(stand_in=None, inception=network, lpips=None, clip=None)
+    suite = GenerationSuite(engine, {}, held_out, stored, networks)
+    sets = suite.sample(context.config, tmp_path, ConsoleLog())[0]
+    seed = context.config.seed * 100_003
+    sampled = engine.sample(held_out.targets, [seed + i for i in range(len(held_out))])
+    true = as_pixels(stored.opened(held_out.captions.keys), engine.generator.image_size)
+    wanted = frechet_distance(network(sampled), network(true))
+    assert suite.scores(sets)["own_text_encoder_fid"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_hostile_captions_stay_text():
+    block = Table(("caption",), [("<script>alert(1)</script> | a\nb",)])
+    assert "<script>" not in as_html("t", [block])
+    assert "| <script>alert(1)</script> \\| a b |" in as_markdown("t", [block])
+
+
+def test_the_contexts_are_written_down(evaluated):
+    context, metrics = evaluated
+    found = json.loads((context.out / "contexts.json").read_text())
+    assert {r["suite"] for r in found["rows"]} == {"synthetic_story", "synthetic_dialogue"}
+    first = found["rows"][0]
+    name = f"{first['suite']}_{first['model']}_{slug(first['context'])}_image_similarity"
+    assert first["mean"]["image_similarity"] == metrics[name]
