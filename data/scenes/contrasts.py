@@ -24,12 +24,7 @@ def contrast(scene: Scene, factor: str, world: World, draws: Draws) -> Scene | N
         return replace(scene, ground=draws.choice(others))
     if factor == "relation":
         return _mirrored(scene) if scene.relation else None
-    able = {
-        "object": lambda group: True,
-        "number": lambda group: group.number > 1,
-        "size": lambda group: group.size != "small",
-    }[factor]
-    at = [i for i, group in enumerate(scene.groups) if able(group)]
+    at = [i for i, group in enumerate(scene.groups) if _changeable(group, factor)]
     if not at:
         return None
     which = draws.choice(at)
@@ -44,6 +39,12 @@ def contrast(scene: Scene, factor: str, world: World, draws: Draws) -> Scene | N
         changed = replace(group, size="small")
     groups = tuple(changed if i == which else g for i, g in enumerate(scene.groups))
     return replace(scene, groups=groups)
+
+
+def _changeable(group: Group, factor: str) -> bool:
+    if factor == "number":
+        return group.number > 1
+    return factor == "object" or group.size != "small"
 
 
 def _mirrored(scene: Scene) -> Scene:

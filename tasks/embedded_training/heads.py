@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from data.scenes.contrasts import FACTORS, contrast
 from data.scenes.grammar import Scene, World
 from data.scenes.painter import paint_all
 from data.scenes.randomness import Draws
-from data.sources import EmbeddedPack
+from data.sources.embedded_pack import EmbeddedPack
 from gill.backbones import fitting, vision
 from gill.backbones.embedded.heads import Pooling, image_features
 from gill.evaluation.retrieval import recall
@@ -143,7 +144,8 @@ def cached(folder: Path) -> dict[str, Any]:
 
 def train_heads(folder: Path) -> dict[str, float]:
     """Train heads on both kinds of feature; report retrieval and hard choices for each."""
-    features, found = cached(folder), {}
+    features = cached(folder)
+    found: dict[str, float] = {}
     whole = torch.cat([features["scenes"].text, features["drawings"].text])
     for pooling, width in VARIANTS:
         name = pooling if width == MEAN_ONLY else f"{pooling}_rows"
@@ -152,10 +154,9 @@ def train_heads(folder: Path) -> dict[str, float]:
         torch.manual_seed(0)
         heads = fitting.ProjectionHeads(image.shape[1], text.shape[1], vision.EMBEDDED_DIM)
         trainer = fitting.heads_trainer(heads, image, text, HEADS_RUN, noise=HEADS_NOISE)
-        count = len(image)
         drive(
             trainer,
-            lambda start, n=count: fitting.batch_indices(n, HEADS_BATCH, HEADS_RUN.seed, start),
+            partial(fitting.batch_indices, len(image), HEADS_BATCH, HEADS_RUN.seed),
             folder / f"heads_{name}.pt",
             every=300,
         )
