@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from tasks.embedded_training.autoencoder import train_autoencoder, train_decoder
-from tasks.embedded_training.common import FOLDER, logger
+from tasks.embedded_training.common import FOLDER, SHIPPED, logger
 from tasks.embedded_training.generator import train_generator
 from tasks.embedded_training.heads import train_heads
 from tasks.embedded_training.parser import train_parser
 from tasks.embedded_training.reader import train_reader
-from tasks.embedded_training.shipping import SHIPPED, ship
+from tasks.embedded_training.shipping import ship
 
 STEPS: dict[str, Callable[..., dict[str, float]]] = {
     "autoencoder": train_autoencoder,

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from data.scenes.grammar import World
 from data.scenes.objects import THINGS
+from gill.backbones.embedded import generator as parts
 from gill.backbones.embedded.autoencoder import (
     AutoencoderShape,
     SceneAutoencoder,
     reconstruction_loss,
 )
 from gill.training import Optimization, Trainer
-from tasks.embedded_training.common import drive, images_of, load
+from tasks.embedded_training.common import SHIPPED, drive, images_of, load, only_shipped
 
 AUTOENCODER_RUN = Optimization(
     steps=3000,
@@ -89,6 +90,8 @@ def absolute_error(vae: SceneAutoencoder, world: World) -> dict[str, float]:
 
 def load_autoencoder(folder: Path) -> SceneAutoencoder:
     """The trained autoencoder, in evaluation mode, with the later decoder if there is one."""
+    if only_shipped(folder / "autoencoder.pt", SHIPPED / "vae"):
+        return parts.load_autoencoder(SHIPPED / "vae").to(memory_format=torch.channels_last)
     state = load(folder / "autoencoder.pt")
     vae = SceneAutoencoder(AutoencoderShape())
     vae.load_state_dict(state["module"], strict=False)

@@ -13,12 +13,13 @@ from data.scenes.captions import Length, caption
 from data.scenes.grammar import Split, World
 from data.scenes.objects import THINGS
 from data.scenes.truth import SIZES_OF_COLUMNS, UNSAID, columns, columns_of_text
+from gill.backbones.embedded import generator as parts
 from gill.backbones.embedded.captions import CaptionStates, ChunkOrder, caption_states
 from gill.backbones.embedded.codes import TruthCodes, TruthSizes, code_accuracy, code_loss
 from gill.backbones.embedded.generator import new_text_encoder
 from gill.backbones.embedded.text_encoder import SceneTextEncoder, TextShape
 from gill.training import Optimization, Trainer
-from tasks.embedded_training.common import drive, load
+from tasks.embedded_training.common import SHIPPED, drive, load, only_shipped
 
 PARSER_RUN = Optimization(
     steps=2400,
@@ -125,6 +126,8 @@ def encode_rows(encoder: SceneTextEncoder, tokenizer: Any, captions: list[str]) 
 
 def load_text_encoder(folder: Path) -> tuple[SceneTextEncoder, Any]:
     """The text encoder with trained layers, in evaluation mode, and its tokenizer."""
+    if only_shipped(folder / "parser.pt", SHIPPED / "text_layers"):
+        return parts.load_text_encoder(SHIPPED / "text_layers")
     encoder, tokenizer = new_text_encoder()
     encoder.layers.load_state_dict(load(folder / "parser.pt")["module"])
     return encoder.eval().requires_grad_(False), tokenizer

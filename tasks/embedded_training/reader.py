@@ -11,11 +11,12 @@ from torch import Tensor
 from data.scenes.grammar import GROUNDS, SIZES, Scene, Split, World
 from data.scenes.objects import THINGS
 from data.scenes.scoring import FACTORS, KIND_OF, SIZE_NAMES, Seen, score
+from gill.backbones.embedded import generator as parts
 from gill.backbones.embedded.autoencoder import SceneAutoencoder
 from gill.backbones.embedded.reader import ReaderShape, Reading, SceneReader, reader_loss
 from gill.training import Optimization, Trainer
 from tasks.embedded_training.autoencoder import load_autoencoder
-from tasks.embedded_training.common import drive, images_of, load
+from tasks.embedded_training.common import SHIPPED, drive, images_of, load, only_shipped
 
 READER_RUN = Optimization(
     steps=1500,
@@ -82,6 +83,8 @@ def train_reader(folder: Path) -> dict[str, float]:
 
 def load_reader(folder: Path) -> SceneReader:
     """The trained reader, in evaluation mode."""
+    if only_shipped(folder / "reader.pt", SHIPPED / "reader"):
+        return parts.load_reader(SHIPPED / "reader")
     reader = new_reader()
     reader.load_state_dict(load(folder / "reader.pt")["module"])
     return reader.eval().requires_grad_(False)

@@ -18,7 +18,7 @@ from data.scenes.grammar import World
 from gill.backbones.embedded.denoiser import sample_latents
 from gill.backbones.image_generator import new_sampler
 from tasks.embedded_training.autoencoder import load_autoencoder
-from tasks.embedded_training.common import FOLDER
+from tasks.embedded_training.common import FOLDER, SHIPPED
 from tasks.embedded_training.generator import averaged_unet
 from tasks.embedded_training.parser import (
     captions_of,
@@ -98,7 +98,7 @@ def main() -> None:
     if arguments.out:
         shown = arguments.shown
         contact_sheet(images[:shown], captions[:shown], arguments.out)
-    if (arguments.folder / "reader.pt").exists():
+    if (arguments.folder / "reader.pt").exists() or (SHIPPED / "reader").exists():
         scenes = [world.scene(split, i) for i in range(count)]
         found = summary(scores_of(scenes, load_reader(arguments.folder).read(images)))
         print(json.dumps({"images": seen, "n": count, **vars(arguments), **found}, default=str))

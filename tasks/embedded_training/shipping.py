@@ -22,7 +22,7 @@ from tasks.embedded_training.autoencoder import (
     DECODER_RUN,
     load_autoencoder,
 )
-from tasks.embedded_training.common import load
+from tasks.embedded_training.common import SHIPPED, load
 from tasks.embedded_training.generator import (
     BATCH,
     CHUNK,
@@ -34,7 +34,6 @@ from tasks.embedded_training.generator import (
 from tasks.embedded_training.parser import PARSER_BATCH, PARSER_RUN, load_text_encoder
 from tasks.embedded_training.reader import READER_BATCH, READER_RUN, load_reader
 
-SHIPPED = Path(__file__).parents[2] / "data" / "embedded" / "weights_scenes"
 MOST_BYTES = 30 << 20
 
 

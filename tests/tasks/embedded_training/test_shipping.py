@@ -69,3 +69,19 @@ def test_guidance_of_the_pipeline_is_that_of_training(shipped):
     ours = (pipeline.vae.decode(latents).sample / 2 + 0.5).clamp(0, 1)
     theirs = generator.generate(rows, [9], guidance_scale=2.5, steps=3)
     assert torch.allclose(ours, theirs, atol=2e-3)
+
+
+def test_parts_whose_checkpoint_is_gone_are_the_shipped_ones(shipped, tmp_path, monkeypatch):
+    from tasks.embedded_training import autoencoder, common, parser, reader
+
+    out, _, encoder = shipped
+    for module in (autoencoder, parser, reader):
+        monkeypatch.setattr(module, "SHIPPED", out)
+    gone = tmp_path / "gone"
+    vae = autoencoder.load_autoencoder(gone)
+    assert not any(p.requires_grad for p in vae.parameters())
+    queries = parser.load_text_encoder(gone)[0].layers.queries
+    assert torch.allclose(queries, encoder.layers.queries, atol=1e-3)
+    assert reader.load_reader(gone).shape.objects == 120
+    with pytest.raises(FileNotFoundError, match="'autoencoder' first"):
+        common.load(gone / "autoencoder.pt")
