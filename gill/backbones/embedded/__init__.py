@@ -1,0 +1,1 @@
+"""The embedded image generator and what judges it: architectures and losses in plain torch."""

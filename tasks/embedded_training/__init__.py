@@ -1,0 +1,1 @@
+"""Trains the embedded image generator on scenes: ``python -m tasks.embedded_training STEP``."""
