@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -19,9 +20,10 @@ from gill.evaluation.published import (
     STORY_CONTEXTS,
     VIST,
 )
+from tasks.config.parts import PartsConfig
 from tasks.evaluation.context_scores import SIMILARITY, ContextScores, Difference, differences
 from tasks.evaluation.thumbnails import opened, thumbnail
-from tasks.runner.context import StageContext
+from tasks.tracking.stage_log import StageLog
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,8 +56,8 @@ Block = str | Table
 class Report:
     """Collects what the suites found and writes it down."""
 
-    def __init__(self, context: StageContext) -> None:
-        self.context = context
+    def __init__(self, parts: PartsConfig, out: Path, log: StageLog) -> None:
+        self.parts, self.out, self.log = parts, out, log
         self._rows: list[ContextScores] = []
         self._galleries: list[Block] = []
 
@@ -65,7 +67,7 @@ class Report:
         for suite, group in groupby(rows, lambda row: row.suite):
             members = list(group)
             self._galleries += _context_gallery(suite, members)
-            self.context.log.figure(suite, plot(members))
+            self.log.figure(suite, plot(members))
 
     def gallery(self, columns: Mapping[str, Sequence[Cell]]) -> None:
         """Take the gallery of the held-out captions."""
@@ -88,11 +90,11 @@ class Report:
             ("report.html", as_html("Evaluation of GILL", blocks)),
             ("report.md", as_markdown("Evaluation of GILL", blocks)),
         ):
-            (self.context.out / name).write_text(text, encoding="utf-8")
-            self.context.log.document(name, text)
+            (self.out / name).write_text(text, encoding="utf-8")
+            self.log.document(name, text)
 
     def _head(self) -> list[Block]:
-        parts = self.context.parts
+        parts = self.parts
         return [
             "Published figures are the paper's: OPT-6.7B, CLIP ViT-L/14, Stable Diffusion 1.5, "
             "trained on CC3M. Ours are of the recipe below; where its parts or data differ, the "

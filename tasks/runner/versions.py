@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.paths import ROOT
-from tasks.runner.registry import STAGES, Stage
+from tasks.runner.registry import stage_named, stage_names
 
 RECORD = Path(__file__).with_name("versions.json")
 _PACKAGES = ("tasks", "gill", "data")
@@ -40,10 +40,10 @@ def imported_by(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-def modules_of(stage: Stage, root: Path = ROOT) -> list[str]:
+def modules_of(stage: str, root: Path = ROOT) -> list[str]:
     """The modules of this project that bear on a stage, sorted: those its module imports."""
     found: set[str] = set()
-    wanted = [f"tasks.stages.{stage.name}"]
+    wanted = [f"tasks.stages.{stage}"]
     while wanted:
         module = wanted.pop()
         path = file_of(module, root)
@@ -54,7 +54,7 @@ def modules_of(stage: Stage, root: Path = ROOT) -> list[str]:
     return sorted(found)
 
 
-def code_hash(stage: Stage, root: Path = ROOT) -> str:
+def code_hash(stage: str, root: Path = ROOT) -> str:
     """Hash of the syntax trees of the modules that bear on a stage's result."""
     digest = hashlib.sha256()
     for module in modules_of(stage, root):
@@ -77,7 +77,9 @@ def code_hash(stage: Stage, root: Path = ROOT) -> str:
 
 def main() -> None:
     """Write the record."""
-    record = {n: {"version": s.version, "code": code_hash(s)} for n, s in STAGES.items()}
+    record = {
+        n: {"version": stage_named(n).declared.version, "code": code_hash(n)} for n in stage_names()
+    }
     RECORD.write_text(json.dumps(record, indent=2) + "\n")
 
 
