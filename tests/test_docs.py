@@ -45,6 +45,7 @@ class Fetched(HTMLParser):
             self.addresses.append(given.get("href") or "")
 
 
+@pytest.mark.process
 def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path):
     site = tmp_path / "site"
     done = subprocess.run(
