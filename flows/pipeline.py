@@ -27,13 +27,43 @@ from prefect.settings import (
 
 from flows.names import RECIPE_NAMES, RecipeName
 from flows.recipes import resolve
+from tasks.runner.dag import Dag
 from tasks.runner.pipeline_run import PipelineRun
-from tasks.runner.registry import STAGES, stage_named
+from tasks.runner.registry import stage_named, stage_names
+from tasks.stages import (
+    adapters,
+    clip_features,
+    decision,
+    download,
+    evaluate,
+    index,
+    joint,
+    mapper,
+    text_targets,
+)
+
+
+def dag(schedule: str) -> Dag:
+    """The stages and what each takes: the type checker holds these calls to their signatures."""
+    run = Dag()
+    images = run(download.run)
+    features = run(clip_features.run, images)
+    targets = run(text_targets.run, images)
+    if schedule == "staged":
+        trained = run(adapters.run, images, features)
+        mapped = run(mapper.run, targets, trained)
+    else:
+        trained = mapped = run(joint.run, images, features, targets)
+    found = run(index.run, features, trained)
+    decided = run(decision.run, images, features, trained, mapped, found)
+    run(evaluate.run, images, features, targets, trained, mapped, found, decided)
+    return run
+
 
 if TYPE_CHECKING:
     StageName = str
 else:  # Prefect makes the menus of its run form from this
-    StageName = Literal[tuple(STAGES)]
+    StageName = Literal[stage_names()]
 
 
 @flow(name="gill", persist_result=False)
@@ -52,20 +82,11 @@ def gill(
         force: stages to make again although their artifact is there; true means those that run.
     """
     config = resolve(recipe, overrides or {})
+    stages = dag(config.schedule)
     if isinstance(force, bool):
-        force = ([stage_named(stage).name] if stage else list(STAGES)) if force else []
-    with PipelineRun(recipe, config, only=stage, force=force) as run:
-        images = run("download")
-        features = run("clip_features", images)
-        targets = run("text_targets", images)
-        if config.schedule == "joint":
-            adapters = mapper = run("joint", images, features, targets)
-        else:
-            adapters = run("adapters", images, features)
-            mapper = run("mapper", targets, adapters)
-        index = run("index", features, adapters)
-        decision = run("decision", images, features, adapters, mapper, index)
-        run("evaluate", images, features, targets, adapters, mapper, index, decision)
+        force = ([stage_named(stage).name] if stage else list(stages.stages)) if force else []
+    with PipelineRun(recipe, config, stages, only=stage, force=force) as run:
+        run.submit()
     return run.described()
 
 
@@ -73,7 +94,7 @@ def main() -> None:
     """Run the flow in this process."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=gill.__doc__)
     parser.add_argument("--recipe", default="tiny", choices=RECIPE_NAMES)
-    parser.add_argument("--stage", default=None, help=f"one of {', '.join(STAGES)}")
+    parser.add_argument("--stage", default=None, help=f"one of {', '.join(stage_names())}")
     parser.add_argument("--overrides", type=json.loads, default={}, help='JSON: {"key": value}')
     parser.add_argument(
         "--force", nargs="*", default=False, metavar="STAGE", help="these; without any, what runs"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 from dataclasses import dataclass
@@ -17,32 +16,22 @@ from tasks.tracking.stage_log import ConsoleLog
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ``var`` folder in which every stage of the tiny recipe ran once, without Prefect."""
+    from flows.pipeline import dag
     from flows.recipes import tiny
-    from tasks.runner.execution import Execution, fingerprint
-    from tasks.runner.registry import STAGES
+    from tasks.runner.dag import plan
+    from tasks.runner.execution import Execution
+    from tasks.runner.record import StageRecord
     from tasks.tracking import mlflow_runs
 
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GILL_VAR", str(folder))
-        config, results = tiny(), {}
         parent = mlflow_runs.start_run("tiny", {"recipe": "tiny"})
-        for number, stage in enumerate(STAGES.values(), 1):
-            inputs = {need: results[need].artifact for need in stage.needs}
-            fingerprints = {need: artifact.fingerprint for need, artifact in inputs.items()}
-            own = getattr(config, stage.name)
-            results[stage.name] = Execution(
-                stage=stage,
-                config=own,
-                parts=config.parts,
-                runtime=config.runtime,
-                inputs=inputs,
-                fingerprint=fingerprint(stage, own, config.parts, fingerprints),
-                number=number,
-                parent_run=parent,
-                force=False,
-                logger=logging.getLogger("test"),
-            )()
+        logger = logging.getLogger("test")
+        results = {
+            name: Execution(planned, StageRecord(planned, parent), force=False, logger=logger)()
+            for name, planned in plan(dag("staged"), tiny()).items()
+        }
         mlflow_runs.end_run(parent, "FINISHED")
         stages = {
             name: {"fingerprint": r.artifact.fingerprint, "mlflow_run_id": r.mlflow_run_id}
@@ -87,29 +76,32 @@ class TinyRun:
 
     def run(self, name: str, out: Path, **changes: Any) -> tuple[Any, dict[str, float]]:
         """The stage's context and metrics; what it writes lies in ``out``."""
+        from flows.pipeline import dag
         from tasks.runner.context import StageContext
-        from tasks.runner.registry import STAGES
 
         context = StageContext(
             getattr(self.config, name).model_copy(update=changes),
             self.config.parts,
             self.config.runtime,
-            {need: self.artifacts[need] for need in STAGES[name].needs},
             out,
             RecordingLog(),
         )
-        return context, importlib.import_module(f"tasks.stages.{name}").run(context)
+        stages = dag("joint" if name == "joint" else "staged")
+        makers = stages.makers[name]
+        inputs = {parameter: self.artifacts[maker] for parameter, maker in makers.items()}
+        made = stages.stages[name].run(context, **inputs)
+        return context, dict(made.metrics)
 
 
 @pytest.fixture(scope="session")
 def tiny_run(trained: Path) -> TinyRun:
     """Stages of the tiny recipe, to be run with other settings."""
-    from data.artifacts import Artifact
     from flows.recipes import tiny
+    from tasks.runner.registry import stage_named
 
     stages = json.loads((trained / "last_run.json").read_text())["stages"]
     artifacts = {
-        name: Artifact(name, s["fingerprint"], trained / "store" / name / s["fingerprint"])
-        for name, s in stages.items()
+        name: stage_named(name).makes(name, mark, trained / "store" / name / mark)
+        for name, mark in ((n, s["fingerprint"]) for n, s in stages.items())
     }
     return TinyRun(tiny(), artifacts)

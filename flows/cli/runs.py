@@ -13,9 +13,9 @@ from flows.overrides import ConfigError, parsed
 
 
 def _stages(incomplete: str) -> list[str]:
-    from tasks.runner.registry import STAGES
+    from tasks.runner.registry import stage_names
 
-    return [name for name in STAGES if name.startswith(incomplete)]
+    return [name for name in stage_names() if name.startswith(incomplete)]
 
 
 Recipe = Annotated[

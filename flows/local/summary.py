@@ -6,30 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-# The metrics that a glance should show, by stage.
-HEADLINES = {
-    "download": ("train_pairs", "test_pairs", "dropped"),
-    "clip_features": ("rows", "rows_per_second"),
-    "text_targets": ("rows", "rows_per_second"),
-    "adapters": ("validation_l_c", "validation_t2i_r1", "validation_t2i_r10"),
-    "mapper": ("validation_l_g", "linear_validation_l_g"),
-    "joint": ("validation_l_c", "validation_l_g", "validation_t2i_r1", "validation_t2i_r10"),
-    "index": ("images",),
-    "decision": ("macro_f1", "majority_macro_f1"),
-    "evaluate": ("retrieval_t2i_r1", "retrieval_t2i_r10", "caption_cider", "decision_macro_f1"),
-}
-
 
 def table_of(summary: dict[str, Any]) -> str:
     """The stages of a run with their headline metrics, as text."""
     from rich.console import Console
     from rich.table import Table
 
+    from tasks.runner.registry import stage_named
+
     table = Table("stage", "", "seconds", "headline metrics")
     for name, stage in summary["stages"].items():
         shown = [
             f"{key} {stage['metrics'][key]:.3g}"
-            for key in HEADLINES.get(name, ())
+            for key in stage_named(name).declared.headlines
             if key in stage["metrics"]
         ]
         table.add_row(name, stage["status"], f"{stage['seconds']:.1f}", ", ".join(shown))

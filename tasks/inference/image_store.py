@@ -16,6 +16,7 @@ import pyarrow as pa
 from PIL import Image
 
 from data import schemas
+from data.artifacts import RetrievalIndex
 from data.io.atomic import write_json
 from data.io.image_decoder import SUFFIXES, any_size, decode
 from data.lookup import ShardLookup
@@ -23,7 +24,7 @@ from data.safe_open import ImageFileError, open_image
 from data.shards import lists, shard_names, write_shard
 from gill.inference.engine import GillEngine
 from gill.inference.index import Index
-from tasks.stages.index import EMBEDDINGS, read_index
+from tasks.parts.retrieval_index import read_index
 
 DESCRIPTION = "index.json"
 _SHARD = 2048
@@ -121,7 +122,7 @@ def index_folder(
     _begin(out, plan)
     dropped: Counter[str] = Counter()
     for number, start in enumerate(range(0, len(files), _SHARD)):
-        path = out / EMBEDDINGS / f"folder-{number:05d}.parquet"
+        path = out / RetrievalIndex.FOLDER / f"folder-{number:05d}.parquet"
         report = path.with_suffix(".json")
         if not (path.exists() and report.exists()):
             missed = _index_shard(engine, folder, files[start : start + _SHARD], path)
@@ -154,7 +155,7 @@ def load_folder_index(engine: GillEngine, folder: Path) -> tuple[Index, FolderIm
             f"{identity_of(engine)}); make it again with this model"
         )
     image_store = FolderImageStore(Path(made["folder"]))
-    index = read_index(folder / EMBEDDINGS)
+    index = read_index(folder / RetrievalIndex.FOLDER)
     index.origin = image_store.origin
     return index, image_store
 
@@ -173,8 +174,8 @@ def _begin(out: Path, plan: dict[str, str]) -> None:
     (out / DESCRIPTION).unlink(missing_ok=True)
     if record.exists() and json.loads(record.read_text()) == plan:
         return
-    for name in shard_names(out / EMBEDDINGS):
-        (out / EMBEDDINGS / name).unlink()
+    for name in shard_names(out / RetrievalIndex.FOLDER):
+        (out / RetrievalIndex.FOLDER / name).unlink()
     write_json(record, plan)
 
 

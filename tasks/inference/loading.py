@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -15,11 +15,14 @@ from data.artifacts import (
     MANIFEST,
     Artifact,
     DamagedArtifactError,
+    ImageShards,
+    RetrievalIndex,
+    TrainedAdapters,
     TrainedDecision,
+    TrainedMapper,
     problems_of,
 )
 from data.lookup import ShardLookup
-from data.shards import shard_names
 from gill.decision import DecisionModel
 from gill.inference.engine import GillEngine
 from gill.inference.index import Index
@@ -38,14 +41,12 @@ from tasks.inference.image_store import ImageStore, ShardImageStore, load_folder
 from tasks.parts.devices import device_of
 from tasks.parts.engine import engine_of
 from tasks.parts.loading import load_language
+from tasks.parts.retrieval_index import load_index
+from tasks.parts.trained_adapters import load_adapters
 from tasks.parts.trained_decision import load_decision
+from tasks.parts.trained_mapper import build_mapper, load_mapper
 from tasks.paths import var_folder
-from tasks.runner.context import of_kind
-from tasks.runner.registry import STAGES
-from tasks.stages import adapters as adapters_stage
-from tasks.stages import index as index_stage
-from tasks.stages import mapper as mapper_stage
-from tasks.stages.download import IMAGES
+from tasks.runner.registry import stage_named
 from tasks.tracking import mlflow_runs
 
 LAST_RUN = "last_run.json"
@@ -53,6 +54,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _RELEASED_VISION = {
     "openai/clip-vit-large-patch14": VisionConfig(name="ViT-L-14-quickgelu", pretrained="openai")
 }
+_READ = (TrainedAdapters, TrainedMapper, TrainedDecision, RetrievalIndex)
 _RELEASED_GENERATOR = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
 
@@ -114,38 +116,43 @@ def load(
     image_store: ImageStore | None = None
     if index is not None:
         engine.index, image_store = load_folder_index(engine, index)
-    elif "index" in found and "download" in found:
-        engine.index, image_store = _stored_index(found)
+    elif (stored := _of(found, RetrievalIndex)) and (images := _of(found, ImageShards)):
+        engine.index, image_store = _stored_index(stored, images)
     return Loaded(engine, image_store)
 
 
-def _stored_index(found: Mapping[str, Artifact]) -> tuple[Index, ShardImageStore]:
-    folder = found["index"].file(index_stage.EMBEDDINGS)
-    index = index_stage.read_index(folder)
+def _stored_index(stored: RetrievalIndex, images: ImageShards) -> tuple[Index, ShardImageStore]:
+    index = load_index(stored)
     # The shards of images and index have the same rows, so the index's keys say where each is.
-    rows = ShardLookup(found["download"].file(IMAGES), shard_names(folder), index.keys, "images")
+    rows = ShardLookup(images.folder, stored.names(), index.keys, ImageShards.SCHEMA)
     image_store = ShardImageStore(rows)
     index.origin = image_store.origin
     return index, image_store
 
 
+Kind = TypeVar("Kind", bound=Artifact)
 Trained = tuple[GillModel, Mapper, DecisionModel | None]
 
 
 def _from_artifacts(
     found: Mapping[str, Artifact], parts: PartsConfig, runtime: RuntimeConfig
 ) -> Trained:
-    for name in ("adapters", "mapper", "decision", "index"):
-        if name in found and (problems := problems_of(found[name].path, found[name].manifest())):
-            raise DamagedArtifactError(name, found[name].path, problems)
+    for artifact in found.values():
+        if isinstance(artifact, _READ) and (
+            problems := problems_of(artifact.path, artifact.manifest())
+        ):
+            raise DamagedArtifactError(artifact.stage, artifact.path, problems)
+    adapters, mapper = _of(found, TrainedAdapters), _of(found, TrainedMapper)
+    if adapters is None or mapper is None:
+        raise ValueError("adapters and a mapper are looked for before this")
     language = load_language(parts.language, runtime)
-    model = GillModel(language, adapters_stage.load(found["adapters"], language))
-    kind = found["mapper"].manifest().config["kind"]
-    mapper = mapper_stage.load(found["mapper"], kind, device_of(runtime))
-    decision = (
-        load_decision(of_kind(TrainedDecision, found["decision"])) if "decision" in found else None
+    model = GillModel(language, load_adapters(adapters, language))
+    decision = _of(found, TrainedDecision)
+    return (
+        model,
+        load_mapper(mapper, device_of(runtime)),
+        None if decision is None else load_decision(decision),
     )
-    return model, mapper, decision
 
 
 def _from_released(
@@ -154,7 +161,7 @@ def _from_released(
     language = load_language(parts.language, runtime)
     adapters = Adapters(checkpoint.adapter_spec, language)
     adapters.load_state_dict(checkpoint.adapters)
-    mapper = mapper_stage.build(checkpoint.mapper_spec)
+    mapper = build_mapper(checkpoint.mapper_spec)
     mapper.load_state_dict(checkpoint.mapper)
     decision = None
     if checkpoint.decision is not None:
@@ -202,7 +209,8 @@ def _artifacts(source: str | Path | None) -> dict[str, Artifact]:
             f"{source or path} holds no run ({LAST_RUN}), no artifact ({MANIFEST}) and no released "
             f"checkpoint ({ARGS}), and is no MLflow run id; run the pipeline first"
         )
-    missing = [name for name in ("adapters", "mapper") if name not in found]
+    wanted = {"adapters": TrainedAdapters, "mapper": TrainedMapper}
+    missing = [name for name, kind in wanted.items() if _of(found, kind) is None]
     if missing:
         raise LoadError(
             f"{source or path} has no trained {' and no trained '.join(missing)}, only "
@@ -221,8 +229,8 @@ def _closure(root: Path, fingerprints: Mapping[str, str]) -> dict[str, Artifact]
             raise LoadError(
                 f"the artifact {stage}/{fingerprint} is not in {root}; run its stage again"
             )
-        found[stage] = Artifact(stage, fingerprint, path)
-        for need, its_fingerprint in found[stage].manifest().inputs.items():
+        found[stage] = stage_named(stage).makes(stage, fingerprint, path)
+        for need, its_fingerprint in _inputs(found[stage]):
             known = (
                 found[need].fingerprint
                 if need in found
@@ -235,12 +243,24 @@ def _closure(root: Path, fingerprints: Mapping[str, str]) -> dict[str, Artifact]
     return found
 
 
+def _inputs(artifact: Artifact) -> list[tuple[str, str]]:
+    """Stage and fingerprint of each input; manifests of old name the stage in another place."""
+    named = artifact.manifest().inputs.items()
+    pairs = [(made.rpartition("/")[0] or name, made.rpartition("/")[2]) for name, made in named]
+    return list(dict.fromkeys(pairs))
+
+
+def _of(found: Mapping[str, Artifact], kind: type[Kind]) -> Kind | None:
+    """The artifact of a kind, if there is one."""
+    return next((artifact for artifact in found.values() if isinstance(artifact, kind)), None)
+
+
 def _recorded_parts(found: Mapping[str, Artifact]) -> PartsConfig:
     """The frozen parts, as the manifests say, or else the MLflow runs that made them."""
     recorded: dict[str, Any] = {}
     for artifact in found.values():
         made = artifact.manifest().provenance
-        for name in set(STAGES[artifact.stage].whole_parts) - set(recorded):
+        for name in set(stage_named(artifact.stage).declared.whole_parts) - set(recorded):
             try:
                 recorded[name] = made.get("parts", {}).get(name) or mlflow_runs.params_of(
                     str(made.get("mlflow_run_id")), name

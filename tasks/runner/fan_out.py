@@ -1,24 +1,24 @@
 """Runs batches of shards as Prefect tasks, in a thread of this process or on Ray.
 
-Beside ``tasks/stage.py`` the only place that knows Prefect.
+Beside ``pipeline_run`` the only place that knows Prefect.
 """
 
 from __future__ import annotations
 
-import importlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from data.download.image_shards import IMAGES
-from data.shards import shard_names
+from data.artifacts import Artifact, ImageShards
 from tasks.config.data import ShardedConfig
 from tasks.runner.context import StageContext
+from tasks.runner.registry import stage_named
+from tasks.runner.stage import StageCall
 from tasks.tracking.stage_log import ConsoleLog
 
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ def fan_out(
     share_out()
 
 
-def convert_on_workers(stage: str, context: StageContext) -> None:
+def convert_on_workers(call: StageCall, shared: ShardedConfig, images: ImageShards) -> None:
     """Have workers make the shards of a stage that converts image shards one by one.
 
     They write into the stage's folder, which all machines must see at the same path. Shards that
     are there are not made again.
     """
-    images = context.inputs["download"].file(IMAGES)
-    rows = {name: pq.read_metadata(images / name).num_rows for name in shard_names(images)}
+    context, name = call.context, call.stage.name
+    rows = {name: pq.read_metadata(images.folder / name).num_rows for name in images.names()}
 
     def missing() -> list[str]:
         there = {path.name for path in context.out.glob("*/*.parquet")}
@@ -98,12 +98,16 @@ def convert_on_workers(stage: str, context: StageContext) -> None:
 
     given = replace(context, log=ConsoleLog())
     with reporting(report):
-        fan_out(stage, convert_batch, todo, context.config, stage=stage, context=given)
+        fan_out(
+            name, convert_batch, todo, shared, stage=name, context=given, inputs=dict(call.inputs)
+        )
 
 
-def convert_batch(names: Sequence[str], stage: str, context: StageContext) -> None:
+def convert_batch(
+    names: Sequence[str], stage: str, context: StageContext[Any], inputs: Mapping[str, Artifact]
+) -> None:
     """Make some shards of a stage: what one task does, here or on another machine."""
-    importlib.import_module(f"tasks.stages.{stage}").run(replace(context, shards=tuple(names)))
+    StageCall(stage_named(stage), replace(context, shards=tuple(names)), inputs)()
 
 
 @contextmanager

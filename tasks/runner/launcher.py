@@ -18,13 +18,12 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from data.artifacts import Artifact
 from data.io.atomic import write_json
 from tasks.paths import ROOT
-
-if TYPE_CHECKING:
-    from tasks.runner.context import StageContext
+from tasks.runner.stage import StageCall
 
 RESULT = "result.json"
 _TAIL = 25
@@ -46,30 +45,31 @@ class StageWorkerError(RuntimeError):
         )
 
 
-def run(stage: str, context: StageContext, logger: Any, size: int = 1) -> dict[str, float]:
-    """Run a stage in ``size`` processes and return the first one's metrics.
+def run(call: StageCall, logger: Any, size: int = 1) -> Artifact:
+    """Run a stage in ``size`` processes and return what it made, with the first one's metrics.
 
     Raises:
         StageWorkerError: one of them ended with an error or was killed.
     """
-    folder = context.out.with_suffix(".workers")
+    out = call.context.out
+    folder = out.with_suffix(".workers")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     description = folder / "stage.json"
-    write_json(description, _described(stage, context, folder, size))
+    write_json(description, _described(call, folder, size))
     logs = [folder / f"worker-{rank}.log" for rank in range(size)]
     processes: list[subprocess.Popen[bytes]] = []
     told = 0
     try:
         for rank, log in enumerate(logs):
-            processes.append(_start(description, rank, size, log, context.runtime.threads))
+            processes.append(_start(description, rank, size, log, call.context.runtime.threads))
             _running.add(processes[-1].pid)
         while True:
             codes = [process.poll() for process in processes]
             told = _tell(logs[0], told, logger)
             failed = {r: (code, logs[r]) for r, code in enumerate(codes) if code}
             if failed:
-                raise StageWorkerError(stage, failed, size)
+                raise StageWorkerError(call.stage.name, failed, size)
             if all(code == 0 for code in codes):
                 break
             time.sleep(0.2)
@@ -77,7 +77,7 @@ def run(stage: str, context: StageContext, logger: Any, size: int = 1) -> dict[s
         _stop(processes)
     metrics: dict[str, float] = json.loads((folder / RESULT).read_text())
     shutil.rmtree(folder)
-    return metrics
+    return call.stage.makes.made(out, metrics)
 
 
 def stop_all() -> None:
@@ -86,15 +86,16 @@ def stop_all() -> None:
         _kill(group)
 
 
-def _described(stage: str, context: StageContext, folder: Path, size: int) -> dict[str, Any]:
+def _described(call: StageCall, folder: Path, size: int) -> dict[str, Any]:
+    context, earlier = call.context, call.context.earlier
     return {
-        "stage": stage,
+        "stage": call.stage.name,
         "size": size,
-        "config_type": type(context.config).__name__,
         "config": context.config.model_dump(mode="json"),
         "parts": context.parts.model_dump(mode="json"),
         "runtime": context.runtime.model_dump(mode="json"),
-        "inputs": {n: [a.stage, a.fingerprint, str(a.path)] for n, a in context.inputs.items()},
+        "inputs": {n: [a.stage, a.fingerprint, str(a.path)] for n, a in call.inputs.items()},
+        "earlier": earlier and [earlier.stage, earlier.fingerprint, str(earlier.path)],
         "out": str(context.out),
         "run_id": getattr(context.log, "run_id", None),
         "meeting": str(folder / f"meeting-{uuid.uuid4().hex}"),

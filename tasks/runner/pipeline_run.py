@@ -1,4 +1,4 @@
-"""One run of the flow: wires the DAG, waits, and sums up."""
+"""One run of the flow: submits the stages of a DAG, waits, and sums up."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from data.artifacts import Artifact
 from data.io.atomic import write_json
-from tasks.config.base import Config
 from tasks.paths import mlflow_url, var_folder
 from tasks.runner import launcher
-from tasks.runner.execution import Execution, StageResult, fingerprint
-from tasks.runner.registry import SCHEDULES, STAGES, ancestors, stage_named, stages_of
-from tasks.runner.store import store_folder
+from tasks.runner.dag import Dag, plan
+from tasks.runner.execution import Execution, StageResult
+from tasks.runner.record import StageRecord
+from tasks.runner.registry import stage_named
 from tasks.tracking import mlflow_runs
 
 
@@ -31,13 +30,15 @@ def run_stage(execution: Execution, waits: Sequence[Any]) -> Any:
     """The Prefect task around every stage; reuse shows as ``Cached`` on the Prefect page."""
     execution.logger = get_run_logger()
     result = execution()
+    name = execution.planned.stage.name
     create_link_artifact(
-        key=f"mlflow-{execution.stage.name.replace('_', '-')}",
+        key=f"mlflow-{name.replace('_', '-')}",
         link=run_link(result.mlflow_run_id),
-        link_text=f"MLflow run of {execution.stage.name}",
+        link_text=f"MLflow run of {name}",
     )
     if result.status == "reused":
-        return Completed(name="Cached", message=f"reused {execution.fingerprint}", data=result)
+        message = f"reused {result.artifact.fingerprint}"
+        return Completed(name="Cached", message=message, data=result)
     return result
 
 
@@ -50,27 +51,32 @@ def run_link(run_id: str) -> str:
 
 
 class PipelineRun:
-    """One run of the flow: calls of it wire the DAG, leaving it waits, tracks and sums up.
+    """One run of the flow: submits stages, leaving it waits, tracks and sums up.
 
     Args:
-        name: the recipe. config: a configuration with one field for each stage.
+        name: the recipe. config: ``tasks.runner.dag.PipelineSettings``, a pydantic model.
+        dag: the stages of the configuration's schedule.
         only: the single stage to run on artifacts that are there, or None for all.
         force: the stages to make again although an artifact is there.
+
+    Raises:
+        ValueError: ``only`` is none of the stages.
     """
 
-    def __init__(self, name: str, config: Any, only: str | None, force: Collection[str]) -> None:
+    def __init__(
+        self, name: str, config: Any, dag: Dag, only: str | None, force: Collection[str]
+    ) -> None:
         self.name, self.config, self.only = name, config, only
         self.force = {stage_named(s).name for s in force}
-        self.schedule: str = config.schedule
-        offered = stages_of(self.schedule)
-        if only is not None and stage_named(only).name not in offered:
+        if only is not None and stage_named(only).name not in dag.stages:
             raise ValueError(
-                f"the schedule {self.schedule!r} has no stage {only!r}; its stages are "
-                f"{', '.join(offered)}. Set the override 'schedule', or run another stage"
+                f"this schedule has no stage {only!r}; its stages are {', '.join(dag.stages)}. "
+                "Set the override 'schedule', or run another stage"
             )
-        self.wanted = set(offered) if only is None else {only} | ancestors(only, self.schedule)
+        wanted = None if only is None else {only} | dag.ancestors(only)
+        self.makers = dag.makers
+        self.planned = plan(dag, config, wanted)
         self.futures: dict[str, PrefectFuture[Any]] = {}
-        self.fingerprints: dict[str, str] = {}
         self.results: dict[str, StageResult] = {}
 
     def __enter__(self) -> Self:
@@ -90,44 +96,20 @@ class PipelineRun:
         )
         return self
 
-    def __call__(self, name: str, *inputs: str | None) -> str | None:
-        """Submit a stage with the names of the stages it follows; returns its own name.
-
-        A stage that this run does not want returns None.
-        """
-        stage = stage_named(name)
-        if name not in self.wanted:
-            return None
-        makers = {n: SCHEDULES[self.schedule].get(n, n) for n in stage.needs}
-        if inputs != tuple(makers.values()):
-            raise ValueError(f"{name} is wired to {inputs} and needs {tuple(makers.values())}")
-        config: Config = getattr(self.config, name)
-        fingerprints = {need: self.fingerprints[maker] for need, maker in makers.items()}
-        self.fingerprints[name] = fingerprint(stage, config, self.config.parts, fingerprints)
-        execution = Execution(
-            stage=stage,
-            config=config,
-            parts=self.config.parts,
-            runtime=self.config.runtime,
-            inputs={
-                need: Artifact(
-                    makers[need], fingerprint, store_folder() / makers[need] / fingerprint
-                )
-                for need, fingerprint in fingerprints.items()
-            },
-            fingerprint=self.fingerprints[name],
-            number=list(STAGES).index(name) + 1,
-            parent_run=self.mlflow_run_id,
-            force=name in self.force,
-            logger=None,
-            must_exist_for=self.only if self.only not in (None, name) else None,
-            tags=self.tags,
-        )
-        waits = [self.futures[maker] for maker in makers.values()]
-        self.futures[name] = run_stage.with_options(name=name, task_run_name=name).submit(
-            execution, waits
-        )
-        return name
+    def submit(self) -> None:
+        """Submit the stages that this run wants, each behind those that make its inputs."""
+        for name, planned in self.planned.items():
+            execution = Execution(
+                planned=planned,
+                record=StageRecord(planned, self.mlflow_run_id, self.tags),
+                force=name in self.force,
+                logger=None,
+                must_exist_for=self.only if self.only not in (None, name) else None,
+            )
+            waits = [self.futures[maker] for maker in self.makers[name].values()]
+            self.futures[name] = run_stage.with_options(name=name, task_run_name=name).submit(
+                execution, waits
+            )
 
     def __exit__(
         self,

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from data.shards import read_table, shard_names, write_shard
 from gill.data_parallel import WorkerGroup
-from tasks.runner.context import StageContext
 from tasks.tracking.stage_log import StageLog
 
 CHUNK = 64  # prompts that are worked on and written together
@@ -26,28 +25,30 @@ Convert = Callable[[Path], pa.Table]
 
 
 def map_shards(
-    context: StageContext,
+    log: StageLog,
     source: Path,
     target: Path,
     unit: str,
     convert: Convert | Sequence[Convert],
+    shards: Sequence[str] = (),
     workers: WorkerGroup | None = None,
 ) -> dict[str, float]:
     """Write ``convert(shard)`` for each shard of ``source`` under the same name in ``target``.
 
     A shard that is there is whole, since shards are renamed into place; a killed stage therefore
-    goes on at the next one. One shard is written while the next is converted. WorkerGroup
-    take turns in the shards, and all wait until the last is written.
+    goes on at the next one. One shard is written while the next is converted. Workers take turns
+    in the shards, and all wait until the last is written.
 
     Args:
         convert: one function, or one for each device: each takes the next shard when it is free.
+        shards: names of those to convert; empty for all.
 
     Returns:
         Rows, rows a second of this process, bytes, and the shards that were already there.
     """
     workers = workers or WorkerGroup()
     converts = [convert] if callable(convert) else list(convert)
-    names = list(context.shards) or shard_names(source)
+    names = list(shards) or shard_names(source)
     rows = {name: pq.read_metadata(source / name).num_rows for name in names}
     there = {name for name in names if (target / name).exists()}
     todo = [n for n in names[workers.rank :: workers.size] if n not in there]
@@ -56,8 +57,8 @@ def map_shards(
     for position, name in enumerate(_written(converts, source, target, todo)):
         done += rows[name]
         speed = (done - resumed) / max(1e-9, time.monotonic() - began)
-        context.log.metrics({"rows_per_second": speed, "rows_done": done}, position)
-        context.log.progress(done, total, unit, resumed=resumed)
+        log.metrics({"rows_per_second": speed, "rows_done": done}, position)
+        log.progress(done, total, unit, resumed=resumed)
     workers.barrier()
     return {
         "rows": float(total),

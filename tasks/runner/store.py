@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection
 from pathlib import Path
+from typing import TypeVar
 
-from data.artifacts import (
-    MANIFEST,
-    Artifact,
-)
+from data.artifacts import MANIFEST, Artifact
 from tasks.paths import var_folder
+
+Made = TypeVar("Made", bound=Artifact)
 
 
 class MissingArtifactError(RuntimeError):
@@ -33,10 +33,9 @@ def store_folder() -> Path:
     return var_folder() / "store"
 
 
-def find(stage: str, fingerprint: str) -> Artifact | None:
-    """The finished artifact of a fingerprint, or None. Its files are not checked here."""
-    path = store_folder() / stage / fingerprint
-    return Artifact(stage, fingerprint, path) if (path / MANIFEST).exists() else None
+def find(artifact: Made) -> Made | None:
+    """An artifact if it is finished, or None. Its files are not checked here."""
+    return artifact if (artifact.path / MANIFEST).exists() else None
 
 
 def reopen(artifact: Artifact, damaged: Collection[str]) -> None:

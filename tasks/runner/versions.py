@@ -1,85 +1,96 @@
-"""Records a hash of each stage's code: ``python -m tasks.runner.versions`` after a change.
+"""The record of the code that bears on each stage, and what has changed since it was written.
+
+python -m tasks.runner.versions                  what changed, for which stages
+python -m tasks.runner.versions accept mapper    the change does not alter what mapper makes
+python -m tasks.runner.versions accept all       nor what any stage makes
 
 A hash in the fingerprint would make a comment cost days of GPU work, and a version raised by hand
-is forgotten. So the version is raised by hand and a test compares the code with this record;
-comments, docstrings and layout do not count. Which modules bear on a stage follows from the imports
-of its module, those inside functions too.
+is forgotten. So the version in a stage's file is raised by hand, and a test compares the code with
+this record. Where a result changes, raise the version of the stages whose result it is, and accept
+the change for all that were asked about: each stage is recorded for itself.
 """
 
 from __future__ import annotations
 
-import ast
-import hashlib
+import argparse
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tasks.paths import ROOT
-from tasks.runner.registry import STAGES, Stage
+from tasks.runner.code_slices import slices, version
+from tasks.runner.registry import stage_names
 
 RECORD = Path(__file__).with_name("versions.json")
-_PACKAGES = ("tasks", "gill", "data")
 
 
-def file_of(module: str, root: Path = ROOT) -> Path | None:
-    """The file of a module of this project, or None."""
-    if module.partition(".")[0] not in _PACKAGES:
-        return None
-    path = root / module.replace(".", "/")
-    candidates = (path.with_suffix(".py"), path / "__init__.py")
-    return next((c for c in candidates if c.exists()), None)
+@dataclass(frozen=True)
+class Change:
+    """What differs for a stage from its record.
+
+    Attributes:
+        version: recorded and present, where they differ. modules: whose code differs.
+    """
+
+    version: tuple[int, int] | None
+    modules: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return self.version is not None or bool(self.modules)
+
+    def __str__(self) -> str:
+        told = [f"version {self.version[0]} -> {self.version[1]}"] if self.version else []
+        return ", ".join([*told, *self.modules])
 
 
-def imported_by(tree: ast.AST) -> Iterator[str]:
-    """Names of the modules, or of what is in them, that a syntax tree imports."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+def described(stage: str, root: Path = ROOT) -> dict[str, Any]:
+    """What is recorded of a stage."""
+    return {"version": version(stage, root), "code": slices(stage, root)}
 
 
-def modules_of(stage: Stage, root: Path = ROOT) -> list[str]:
-    """The modules of this project that bear on a stage, sorted: those its module imports."""
-    found: set[str] = set()
-    wanted = [f"tasks.stages.{stage.name}"]
-    while wanted:
-        module = wanted.pop()
-        path = file_of(module, root)
-        if module in found or path is None:
-            continue
-        found.add(module)
-        wanted += imported_by(ast.parse(path.read_text()))
-    return sorted(found)
+def change(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
+    """What differs between a record and the present code."""
+    then, code = recorded.get("code", {}), now["code"]
+    versions = recorded.get("version", 0), now["version"]
+    modules = [name for name in sorted({*then, *code}) if then.get(name) != code.get(name)]
+    return Change(versions if versions[0] != versions[1] else None, tuple(modules))
 
 
-def code_hash(stage: Stage, root: Path = ROOT) -> str:
-    """Hash of the syntax trees of the modules that bear on a stage's result."""
-    digest = hashlib.sha256()
-    for module in modules_of(stage, root):
-        path = file_of(module, root)
-        assert path is not None
-        tree = ast.parse(path.read_text())
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if (
-                isinstance(body, list)
-                and body
-                and isinstance(body[0], ast.Expr)
-                and isinstance(body[0].value, ast.Constant)
-                and isinstance(body[0].value.value, str)
-            ):
-                body[0].value.value = ""
-        digest.update(ast.dump(tree).encode())
-    return digest.hexdigest()[:16]
+def read() -> dict[str, Any]:
+    """The record."""
+    return dict(json.loads(RECORD.read_text())) if RECORD.exists() else {}
 
 
-def main() -> None:
-    """Write the record."""
-    record = {n: {"version": s.version, "code": code_hash(s)} for n, s in STAGES.items()}
-    RECORD.write_text(json.dumps(record, indent=2) + "\n")
+def main() -> int:
+    """Show or accept what changed."""
+    parser = argparse.ArgumentParser(prog="python -m tasks.runner.versions", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    commands = parser.add_subparsers(dest="command")
+    accepting = commands.add_parser("accept", help="record that results stay, or their version")
+    accepting.add_argument("stages", nargs="+", choices=[*stage_names(), "all"], metavar="STAGE")
+    given = parser.parse_args()
+    record = read()
+    accepted = given.stages if given.command else []
+    asked = 0
+    for stage in stage_names():
+        now = described(stage)
+        found = change(record.get(stage, {}), now)
+        if found and {stage, "all"} & set(accepted):
+            record[stage] = now
+            print(f"{stage}: recorded {found}")
+        elif found:
+            asked += 1
+            print(f"{stage}: {found}")
+    if accepted:
+        known = {stage: record[stage] for stage in stage_names() if stage in record}
+        RECORD.write_text(json.dumps(known, indent=1) + "\n")
+    elif asked:
+        print("\nRaise the version of a stage whose result changes; then accept the change for it.")
+    return int(bool(asked))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

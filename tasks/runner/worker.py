@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import json
 import logging
 import os
@@ -39,14 +38,16 @@ def main() -> None:
     from data.artifacts import Artifact
     from data.io.atomic import write_json
     from gill.data_parallel import WorkerGroup
-    from tasks import config
+    from tasks.config.parts import PartsConfig, RuntimeConfig
     from tasks.parts.devices import device_of
     from tasks.runner.context import StageContext
     from tasks.runner.launcher import RESULT
+    from tasks.runner.registry import stage_named
+    from tasks.runner.stage import StageCall
     from tasks.tracking.mlflow_log import MlflowStageLog
     from tasks.tracking.stage_log import ConsoleLog
 
-    runtime = config.RuntimeConfig(**described["runtime"])
+    runtime = RuntimeConfig(**described["runtime"])
     device = device_of(runtime)
     size: int = described["size"]
     if size > 1:
@@ -61,21 +62,25 @@ def main() -> None:
         )
     workers, run_id = WorkerGroup.current(), described["run_id"]
     logger = logging.getLogger("gill")
+    stage = stage_named(described["stage"])
+
+    def artifact(kind: type[Artifact], values: list[str]) -> Artifact:
+        maker, fingerprint, path = values
+        return kind(maker, fingerprint, Path(path))
+
     context = StageContext(
-        config=getattr(config, described["config_type"])(**described["config"]),
-        parts=config.PartsConfig(**described["parts"]),
+        config=stage.config.model_validate(described["config"]),
+        parts=PartsConfig(**described["parts"]),
         runtime=runtime,
-        inputs={
-            name: Artifact(stage, fingerprint, Path(path))
-            for name, (stage, fingerprint, path) in described["inputs"].items()
-        },
         out=Path(described["out"]),
         log=MlflowStageLog(run_id, logger) if workers.first and run_id else ConsoleLog(),
+        earlier=described["earlier"] and artifact(stage.makes, described["earlier"]),
     )
-    metrics = importlib.import_module(f"tasks.stages.{described['stage']}").run(context)
+    inputs = {n: artifact(stage.needs[n], values) for n, values in described["inputs"].items()}
+    made = StageCall(stage, context, inputs)()
     workers.barrier()
     if workers.first:
-        write_json(Path(sys.argv[1]).with_name(RESULT), metrics)
+        write_json(Path(sys.argv[1]).with_name(RESULT), dict(made.metrics))
     if size > 1:
         dist.destroy_process_group()
 

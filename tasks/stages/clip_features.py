@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from data import schemas
+from data.artifacts import ClipFeatures, ImageShards
 from data.io.image_decoder import any_size, decode
 from data.shards import as_bytes, read_table
 from gill.backbones.vision import VisionEncoder
@@ -21,14 +22,19 @@ from tasks.parts.devices import on_each_device
 from tasks.parts.loading import load_vision
 from tasks.runner.context import StageContext
 from tasks.runner.shard_map import ahead, map_shards
-from tasks.stages.download import IMAGES
+from tasks.runner.stage import StageDeclaration
 
-FEATURES = "features"
+STAGE = StageDeclaration(
+    version=3,
+    description="Pooled vision features",
+    headlines=("rows", "rows_per_second"),
+    parts=("vision",),
+)
 
 
-def run(context: StageContext) -> dict[str, float]:
+def run(context: StageContext[ClipFeaturesConfig], images: ImageShards) -> ClipFeatures:
     """Write ``features/<shard>`` with the keys of the image shard in the same order."""
-    config: ClipFeaturesConfig = context.config
+    target = context.out / ClipFeatures.FOLDER
     runtimes = on_each_device(context.runtime)
     encoders = [load_vision(context.parts.vision, runtime) for runtime in runtimes]
     dim = encoders[0].pooled_dim
@@ -36,20 +42,20 @@ def run(context: StageContext) -> dict[str, float]:
     with ThreadPoolExecutor(os.cpu_count(), "decode") as pool:
 
         def convert(encoder: VisionEncoder, path: Path) -> pa.Table:
-            table = read_table(path, ["key", "image"], "images")
-            images = table.column("image").to_pylist()
-            size = config.batch_size
-            chunks = [images[start : start + size] for start in range(0, len(images), size)]
+            table = read_table(path, ["key", "image"], ImageShards.SCHEMA)
+            files = table.column("image").to_pylist()
+            size = context.config.batch_size
+            chunks = [files[start : start + size] for start in range(0, len(files), size)]
             parts = [np.empty((0, dim), np.float32)]
             for pixels in ahead(pool, partial(_pixels, encoder), chunks):
                 parts.append(encoder.pooled(torch.stack(pixels)).float().cpu().numpy())
             values = as_bytes(np.concatenate(parts).astype(np.float16))
             return pa.table([table.column("key"), values], schema=schema)
 
-        folder = context.inputs["download"].file(IMAGES)
         converts = [partial(convert, encoder) for encoder in encoders]
-        metrics = map_shards(context, folder, context.out / FEATURES, "images", converts)
-    return {**metrics, "dim": float(dim)}
+        shards = context.shards
+        metrics = map_shards(context.log, images.folder, target, "images", converts, shards)
+    return ClipFeatures.made(context.out, {**metrics, "dim": float(dim)})
 
 
 def _pixels(encoder: VisionEncoder, data: bytes) -> Tensor:

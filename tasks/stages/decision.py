@@ -21,37 +21,47 @@ from gill.evaluation.decisions import human_agreement
 from gill.inference.engine import GillEngine
 from tasks.config.decision import DecisionConfig
 from tasks.evaluation.decision_labels import DecisionLabels, annotators_labels, scorers_labels
-from tasks.evaluation.decision_scores import DecisionScores, score_decision_model
+from tasks.evaluation.decision_scores import score_decision_model
 from tasks.evaluation.held_out import read_captions
 from tasks.evaluation.plots import confusion_matrix, thresholds_and_calibration
 from tasks.evaluation.stored import StoredImages
 from tasks.parts.engine import load_engine
 from tasks.parts.trained_decision import save_decision
-from tasks.runner.context import StageContext, of_kind
+from tasks.runner.context import StageContext
+from tasks.runner.stage import StageDeclaration
 from tasks.training.decision_model import Examples, train_decision_model, with_score
 from tasks.training.loop import RANDOM, finish
 
+STAGE = StageDeclaration(
+    version=3,
+    description="Votes and the decision model",
+    headlines=("macro_f1", "majority_macro_f1"),
+    parts=("language", "vision", "generator"),
+    model="gill-decision",
+)
 
-def run(context: StageContext) -> dict[str, float]:
+
+def run(
+    context: StageContext[DecisionConfig],
+    images: ImageShards,
+    features: ClipFeatures,
+    adapters: TrainedAdapters,
+    mapper: TrainedMapper,
+    index: RetrievalIndex,
+) -> TrainedDecision:
     """Write ``decision.safetensors``, ``labels.json`` and ``decision_scores.json``."""
-    config: DecisionConfig = context.config
-    inputs = context.inputs
-    images = of_kind(ImageShards, inputs["download"])
-    features = of_kind(ClipFeatures, inputs["clip_features"])
-    adapters = of_kind(TrainedAdapters, inputs["adapters"])
-    mapper = of_kind(TrainedMapper, inputs["mapper"])
-    index = of_kind(RetrievalIndex, inputs["index"])
+    config, out, log = context.config, context.out, context.log
     people = bool(config.votes_file)
     engine = load_engine(context.parts, context.runtime, adapters, mapper, index, prompts=people)
     if people:
-        made = annotators_labels(config, engine, Path(config.votes_file), context.log)
+        made = annotators_labels(config, engine, Path(config.votes_file), log)
     else:
         stored = StoredImages.of(images, features)
         captions = read_captions(images, adapters, config.split)
-        made = scorers_labels(config, engine, stored, captions, context.out, context.log)
+        made = scorers_labels(config, engine, stored, captions, out, log)
     labels = made.labels()
     kinds = Counter("same" if label is None else CHOICES[label] for label in labels)
-    write_json(context.out / TrainedDecision.LABELS, _described(made, kinds))
+    write_json(out / TrainedDecision.LABELS, _described(made, kinds))
     training = Examples.among(labels, range(made.training))
     held_out = Examples.among(labels, range(made.training, len(labels)))
     if not training.rows or not held_out.rows:
@@ -63,9 +73,9 @@ def run(context: StageContext) -> dict[str, float]:
         )
     scored = {name: with_score(made.states, made.nearest, training) for name in config.ablations}
     with RANDOM:
-        model = train_decision_model(context, made.states, training, held_out)
+        model = train_decision_model(config, out, log, made.states, training, held_out)
         others = {
-            name: train_decision_model(context, states, training, held_out, f"with_{name}")
+            name: train_decision_model(config, out, log, states, training, held_out, f"with_{name}")
             for name, states in scored.items()
         }
     chosen = {
@@ -82,17 +92,20 @@ def run(context: StageContext) -> dict[str, float]:
         training_nearest=[nearest[row] for row in training.rows],
         others=chosen,
     )
-    save_decision(context.out, model, made.states.shape[-1])
-    _report(context, scores)
-    finish(context)
+    save_decision(out, model, made.states.shape[-1])
+    write_json(out / TrainedDecision.SCORES, scores.described())
+    log.figure("confusion_matrix", confusion_matrix(scores.metrics))
+    log.figure("thresholds_and_calibration", thresholds_and_calibration(scores))
+    finish(out)
     annotators = human_agreement(made.votes)
-    return scores.metrics | {
+    metrics = scores.metrics | {
         "annotator_macro_f1": annotators["macro_f1"],
         "annotator_agreement": annotators["pairwise"],
         **{f"prompts_{name}": float(count) for name, count in kinds.items()},
         "usual_gap": made.usual_gap,
         "dropped": float(sum(made.dropped.values())),
     }
+    return TrainedDecision.made(out, metrics)
 
 
 def _probabilities(
@@ -110,9 +123,3 @@ def _described(made: DecisionLabels, kinds: Counter[str]) -> dict[str, object]:
         "dropped": made.dropped,
         "rows": [{"caption": p, "nearest": float(s), "votes": v} for p, s, v in rows],
     }
-
-
-def _report(context: StageContext, scores: DecisionScores) -> None:
-    write_json(context.out / TrainedDecision.SCORES, scores.described())
-    context.log.figure("confusion_matrix", confusion_matrix(scores.metrics))
-    context.log.figure("thresholds_and_calibration", thresholds_and_calibration(scores))

@@ -29,29 +29,36 @@ from tasks.evaluation.report import Report
 from tasks.evaluation.stored import StoredImages
 from tasks.parts.engine import load_engine
 from tasks.parts.trained_mapper import load_mapper
-from tasks.runner.context import StageContext, of_kind
+from tasks.runner.context import StageContext
+from tasks.runner.stage import StageDeclaration
 from tasks.tracking.memory import release_memory
 
+STAGE = StageDeclaration(
+    version=4,
+    description="Held-out figures and the gallery",
+    headlines=("retrieval_t2i_r1", "retrieval_t2i_r10", "caption_cider", "decision_macro_f1"),
+    parts=("language", "vision", "generator"),
+)
 HELD_OUT_SUITES = ("captioning", "retrieval", "generation", "decisions")
 
 
-def run(context: StageContext) -> dict[str, float]:
+def run(
+    context: StageContext[EvaluateConfig],
+    images: ImageShards,
+    features: ClipFeatures,
+    targets: TextTargets,
+    adapters: TrainedAdapters,
+    mapper: TrainedMapper,
+    index: RetrievalIndex,
+    decision: TrainedDecision,
+) -> Evaluation:
     """Run the suites that the recipe names.
 
     Writes ``metrics.json``, ``report.html``, ``report.md`` and what the suites write; the gallery
     goes to MLflow.
     """
-    config: EvaluateConfig = context.config
-    chosen, inputs = set(config.suites), context.inputs
-    images = of_kind(ImageShards, inputs["download"])
-    features = of_kind(ClipFeatures, inputs["clip_features"])
-    targets = of_kind(TextTargets, inputs["text_targets"])
-    adapters = of_kind(TrainedAdapters, inputs["adapters"])
-    mapper = of_kind(TrainedMapper, inputs["mapper"])
-    index = of_kind(RetrievalIndex, inputs["index"])
-    decision = of_kind(TrainedDecision, inputs["decision"])
-
-    log, metrics = context.log, dict[str, float]()
+    config, log = context.config, context.log
+    chosen, metrics = set(config.suites), dict[str, float]()
     cases = read_cases(config, images, log)
     engine = load_engine(
         context.parts,
@@ -97,7 +104,7 @@ def run(context: StageContext) -> dict[str, float]:
         report.contexts(context_scores)
     write_json(context.out / Evaluation.METRICS, metrics)
     report.write(metrics)
-    return metrics
+    return Evaluation.made(context.out, metrics)
 
 
 def _captions(images: ImageShards) -> list[str]:

@@ -5,29 +5,41 @@ Its artifact holds what those of ``adapters`` and of ``mapper`` hold, and stands
 
 from __future__ import annotations
 
-import pyarrow.parquet as pq
 import torch
 
-from data import schemas
-from data.shards import shard_names
+from data.artifacts import ClipFeatures, ImageShards, TextTargets, TrainedJointly
 from gill.data_parallel import WorkerGroup
 from gill.mapper import MapperSize
 from gill.specs import MapperSpec
 from tasks.config.mapper import JointConfig
 from tasks.parts.loading import load_language
+from tasks.parts.trained_mapper import build_mapper, save_mapper
 from tasks.runner.context import StageContext
-from tasks.stages import adapters, mapper
-from tasks.stages.text_targets import TARGETS
+from tasks.runner.stage import StageDeclaration
+from tasks.training.adapter_losses import JointMapper
+from tasks.training.adapters import AdapterTraining
 from tasks.training.loop import RANDOM, finish
 
+STAGE = StageDeclaration(
+    version=5,
+    description="Adapters and mapper in one training, instead of the two stages",
+    headlines=("validation_l_c", "validation_l_g", "validation_t2i_r1", "validation_t2i_r10"),
+    parts=("language",),
+    model="gill-joint",
+    data_parallel=True,
+)
 
-def run(context: StageContext) -> dict[str, float]:
+
+def run(
+    context: StageContext[JointConfig],
+    images: ImageShards,
+    features: ClipFeatures,
+    targets: TextTargets,
+) -> TrainedJointly:
     """Write what the stages ``adapters`` and ``mapper`` write."""
-    config: JointConfig = context.config
+    config, out = context.config, context.out
     language = load_language(context.parts.language, context.runtime)
-    targets = context.inputs["text_targets"].file(TARGETS)
-    shape = schemas.shape_of(pq.read_schema(targets / shard_names(targets, "train")[0]))
-    num_targets, target_dim = shape
+    num_targets, target_dim = targets.shape
     spec = MapperSpec(
         llm_dim=language.dim,
         num_img_tokens=config.num_img_tokens,
@@ -37,16 +49,17 @@ def run(context: StageContext) -> dict[str, float]:
     )
     with RANDOM:
         torch.manual_seed(config.seed)
-        made = mapper.build(spec).to(language.device)
-    joint = adapters.JointMapper(
-        made,
-        targets,
+        mapper = build_mapper(spec).to(language.device)
+    joint = JointMapper(
+        mapper,
+        targets.folder,
         config.loss_form,
         config.generation_weight,
         config.initialization == "data_dependent",
     )
-    metrics = adapters.fit(context, language, joint)
+    training = AdapterTraining(language, config, images, features, out, context.log, joint)
+    metrics = training.run()
     if WorkerGroup.current().first:
-        mapper.save(context.out, spec, made)
-        finish(context)
-    return metrics
+        save_mapper(out, spec, mapper)
+        finish(out)
+    return TrainedJointly.made(out, metrics)

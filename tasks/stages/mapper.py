@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from data import schemas
-from data.artifacts import Artifact
-from data.io.atomic import write_json
+from data.artifacts import TextTargets, TrainedAdapters, TrainedMapper
 from data.loader import ShuffledBatches
 from data.shards import AlignedShards, Columns
 from gill.data_parallel import WorkerGroup, split_rows
 from gill.initialization import start_mapper
 from gill.losses import generation_loss
-from gill.mapper import Mapper, MapperKind, MapperSize, new_mapper
+from gill.mapper import MapperSize
 from gill.specs import MapperSpec
 from gill.training import Optimization, Trainer, autocast
 from tasks.config.mapper import MapperConfig
 from tasks.parts.devices import device_of
+from tasks.parts.trained_adapters import load_img_embeddings
+from tasks.parts.trained_mapper import build_mapper, save_mapper
 from tasks.runner.context import StageContext
-from tasks.stages.adapters import STATES
-from tasks.stages.text_targets import TARGETS
-from tasks.training.loop import RANDOM, finish, held_out, on_device, train
+from tasks.runner.stage import StageDeclaration
+from tasks.tracking.stage_log import StageLog
+from tasks.training.loop import RANDOM, TrainingLoop, finish, held_out, on_device
 
+STAGE = StageDeclaration(
+    version=2,
+    description="GILLMapper and its baselines",
+    headlines=("validation_l_g", "linear_validation_l_g"),
+    model="gill-mapper",
+    data_parallel=True,
+)
 INITIALIZATION_PAIRS = 4096  # that a data-dependent initialization reads
 
 
@@ -50,118 +54,103 @@ class MapperBatch:
         return MapperBatch(self.states[rows], self.targets[rows], self.keys[rows])
 
 
-def run(context: StageContext) -> dict[str, float]:
-    """Write ``<kind>.safetensors`` for the mapper and for each baseline."""
-    config: MapperConfig = context.config
-    states = context.inputs["adapters"].file(STATES)
-    targets = context.inputs["text_targets"].file(TARGETS)
-    img = img_embeddings(context.inputs["adapters"])
-    training = AlignedShards({states: ["state"], targets: ["target"]}, "train")
-    pairs = held_out(AlignedShards({states: ["state"], targets: ["target"]}, "validation"), config)
-    num_targets, target_dim = schemas.shape_of(pq.read_schema(targets / training.names()[0]))
+def run(
+    context: StageContext[MapperConfig], targets: TextTargets, adapters: TrainedAdapters
+) -> TrainedMapper:
+    """Write the weights of the mapper and of each baseline, by kind."""
+    config = context.config
+    img = load_img_embeddings(adapters)
+    folders = {adapters.states: ["state"], targets.folder: ["target"]}
+    training = AlignedShards(folders, "train")
+    pairs = held_out(AlignedShards(folders, "validation"), config)
+    shape = targets.shape
     metrics: dict[str, float] = {}
-    mean = _mean_target(training, num_targets, target_dim)
+    mean = _mean_target(training, *shape)
+    fitting = MapperTraining(
+        config, device_of(context.runtime), img, training, pairs, context.out, context.log
+    )
     for kind in dict.fromkeys((config.kind, *config.baselines)):
         spec = MapperSpec(
             llm_dim=img.shape[1],
             num_img_tokens=img.shape[0],
-            num_targets=num_targets,
-            target_dim=target_dim,
+            num_targets=shape[0],
+            target_dim=shape[1],
             size=MapperSize.of(config).model_copy(update={"kind": kind}),
         )
         name = "" if kind == config.kind else kind
-        found = _fit(context, spec, img, training, pairs, name)
+        found = fitting.fit(spec, name)
         metrics |= {f"{name}_{k}" if name else k: v for k, v in found.items()}
     true = torch.from_numpy(np.asarray(pairs["target"], np.float32))
     guess = mean.expand(len(true), -1, -1)
-    constant = generation_loss(guess, true.view(-1, num_targets, target_dim), config.loss_form)
+    constant = generation_loss(guess, true.view(-1, *shape), config.loss_form)
     metrics["mean_target_l_g"] = float(constant)  # what ignoring the caption would reach
     if WorkerGroup.current().first:
-        finish(context)
-    return metrics
+        finish(context.out)
+    return TrainedMapper.made(context.out, metrics)
 
 
-def _fit(
-    context: StageContext,
-    spec: MapperSpec,
-    img: Tensor,
-    training: AlignedShards,
-    pairs: Columns,
-    name: str,
-) -> dict[str, float]:
-    config: MapperConfig = context.config
-    device, workers = device_of(context.runtime), WorkerGroup.current()
-    with RANDOM:
-        torch.manual_seed(config.seed)
-        mapper, embeddings = build(spec).to(device), img.to(device)
+@dataclass(frozen=True)
+class MapperTraining:
+    """Trains mappers of several kinds alike.
 
-        def loss(batch: MapperBatch) -> dict[str, Tensor]:
-            value = mapper(batch.states, embeddings)
-            return {"loss": generation_loss(value, batch.targets, config.loss_form)}
+    Attributes:
+        img: E_img ``(r, llm_dim)``. training: states and targets. pairs: the held-out ones.
+        out: gets the weights and the checkpoints. log: metrics and progress.
+    """
 
-        def validate() -> dict[str, float]:
-            mapper.eval()
-            count, total = len(pairs["key"]), 0.0
-            with torch.no_grad(), autocast(device, config.precision):
-                for start in range(0, count, config.batch_size):
-                    rows = {k: v[start : start + config.batch_size] for k, v in pairs.items()}
-                    batch = _batch(rows, spec, device)
-                    total += float(loss(batch)["loss"]) * len(batch)
-            return {"l_g": total / count}
+    config: MapperConfig
+    device: torch.device
+    img: Tensor
+    training: AlignedShards
+    pairs: Columns
+    out: Path
+    log: StageLog
 
-        order = ShuffledBatches(training, config.batch_size, config.seed)
+    def fit(self, spec: MapperSpec, name: str) -> dict[str, float]:
+        """Train one mapper, write it, and return its metrics; ``name`` is their prefix."""
+        config, device, workers, img = self.config, self.device, WorkerGroup.current(), self.img
+        pairs = self.pairs
+        with RANDOM:
+            torch.manual_seed(config.seed)
+            mapper, embeddings = build_mapper(spec).to(device), img.to(device)
 
-        def batches(start: int) -> Iterator[MapperBatch]:
-            return (_batch(rows, spec, device) for rows in order.batches(start))
+            def loss(batch: MapperBatch) -> dict[str, Tensor]:
+                value = mapper(batch.states, embeddings)
+                return {"loss": generation_loss(value, batch.targets, config.loss_form)}
 
-        def split(batch: MapperBatch) -> list[tuple[MapperBatch, float]]:
-            return split_rows(
-                len(batch), workers, config.accumulate, lambda rows, _: batch.rows(rows)
-            )
+            def validate() -> dict[str, float]:
+                mapper.eval()
+                count, total = len(pairs["key"]), 0.0
+                with torch.no_grad(), autocast(device, config.precision):
+                    for start in range(0, count, config.batch_size):
+                        rows = {k: v[start : start + config.batch_size] for k, v in pairs.items()}
+                        batch = _batch(rows, spec, device)
+                        total += float(loss(batch)["loss"]) * len(batch)
+                return {"l_g": total / count}
 
-        def start() -> None:
-            rows = _batch(training.first(INITIALIZATION_PAIRS), spec, device)
-            start_mapper(mapper, rows.states, embeddings, rows.targets.float())
+            order = ShuffledBatches(self.training, config.batch_size, config.seed)
 
-        trainer = Trainer(mapper, loss, Optimization.of(config), split=split)
-        initialize = start if config.initialization == "data_dependent" else None
-        train(trainer, batches, context, name, validate, "l_g", initialize)
-        metrics = {f"validation_{k}": v for k, v in validate().items()}
-    prefix = f"{name}_" if name else ""
-    context.log.metrics({f"{prefix}{k}": v for k, v in metrics.items()}, config.steps)
-    if workers.first:
-        save(context.out, spec, mapper)
-    return {**metrics, "trained_parameters": float(sum(p.numel() for p in mapper.parameters()))}
+            def batches(start: int) -> Iterator[MapperBatch]:
+                return (_batch(rows, spec, device) for rows in order.batches(start))
 
+            def split(batch: MapperBatch) -> list[tuple[MapperBatch, float]]:
+                return split_rows(
+                    len(batch), workers, config.accumulate, lambda rows, _: batch.rows(rows)
+                )
 
-def save(folder: Path, spec: MapperSpec, mapper: Mapper) -> None:
-    """Write the weights and their spec under the mapper's kind."""
-    kind = spec.size.kind
-    save_file(
-        {k: v.contiguous() for k, v in mapper.state_dict().items()}, folder / f"{kind}.safetensors"
-    )
-    write_json(folder / f"{kind}.json", spec.model_dump())
+            def start() -> None:
+                rows = _batch(self.training.first(INITIALIZATION_PAIRS), spec, device)
+                start_mapper(mapper, rows.states, embeddings, rows.targets.float())
 
-
-def build(spec: MapperSpec) -> Mapper:
-    """Make the untrained mapper of a spec."""
-    return new_mapper(
-        spec.llm_dim, spec.num_img_tokens, spec.num_targets, spec.target_dim, spec.size
-    )
-
-
-def load(artifact: Artifact, kind: MapperKind, device: torch.device) -> Mapper:
-    """Read a mapper of an artifact by its kind."""
-    described = json.loads(artifact.file(f"{kind}.json").read_text())
-    spec = MapperSpec(**described)
-    mapper = build(spec)
-    mapper.load_state_dict(load_file(artifact.file(f"{kind}.safetensors")))
-    return mapper.to(device).requires_grad_(False).eval()
-
-
-def img_embeddings(adapters: Artifact) -> Tensor:
-    """E_img ``(r, llm_dim)``, which is added to the states before they enter the mapper."""
-    return load_file(adapters.file("adapters.safetensors"))["img_tokens.weight"].float()
+            trainer = Trainer(mapper, loss, Optimization.of(config), split=split)
+            loop = TrainingLoop(trainer, config, self.out, self.log, name, validate, "l_g")
+            loop.run(batches, start if config.initialization == "data_dependent" else None)
+            metrics = {f"validation_{k}": v for k, v in validate().items()}
+        prefix = f"{name}_" if name else ""
+        self.log.metrics({f"{prefix}{k}": v for k, v in metrics.items()}, config.steps)
+        if workers.first:
+            save_mapper(self.out, spec, mapper)
+        return {**metrics, "trained_parameters": float(sum(p.numel() for p in mapper.parameters()))}
 
 
 def _batch(rows: Columns, spec: MapperSpec, device: torch.device) -> MapperBatch:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from data import schemas
+from data.artifacts import ImageShards, TextTargets
 from data.quantization import block_of, quantise
 from data.shards import as_bytes, lists, read_table
 from gill.backbones.image_generator import ImageGenerator
@@ -17,14 +18,19 @@ from tasks.parts.devices import on_each_device
 from tasks.parts.loading import load_generator
 from tasks.runner.context import StageContext
 from tasks.runner.shard_map import map_shards
-from tasks.stages.download import IMAGES
+from tasks.runner.stage import StageDeclaration
 
-TARGETS = "targets"
+STAGE = StageDeclaration(
+    version=2,
+    description="Text-encoder outputs of the image generator",
+    headlines=("rows", "rows_per_second"),
+    parts=("text_encoder",),
+)
 
 
-def run(context: StageContext) -> dict[str, float]:
+def run(context: StageContext[TextTargetsConfig], images: ImageShards) -> TextTargets:
     """Write ``targets/<shard>``: tokens x width in 16 or 8 bits, and the token count."""
-    config: TextTargetsConfig = context.config
+    config, target = context.config, context.out / TextTargets.FOLDER
     runtimes = on_each_device(context.runtime)
     generators = [load_generator(context.parts.generator, runtime) for runtime in runtimes]
     tokens, dim = generators[0].num_tokens, generators[0].dim
@@ -32,7 +38,7 @@ def run(context: StageContext) -> dict[str, float]:
     schema = schemas.text_targets(tokens, dim, block)
 
     def convert(generator: ImageGenerator, path: Path) -> pa.Table:
-        table = read_table(path, ["key", "caption"], "images")
+        table = read_table(path, ["key", "caption"], ImageShards.SCHEMA)
         captions = table.column("caption").to_pylist()
         parts, counts = [np.empty((0, tokens, dim), np.float32)], []
         for start in range(0, len(captions), config.batch_size):
@@ -50,16 +56,15 @@ def run(context: StageContext) -> dict[str, float]:
             columns.append(as_bytes(values.astype(np.float16)))
         return pa.table(columns, schema=schema)
 
-    folder = context.inputs["download"].file(IMAGES)
     converts = [partial(convert, generator) for generator in generators]
-    metrics = map_shards(context, folder, context.out / TARGETS, "captions", converts)
+    shards = context.shards
+    metrics = map_shards(context.log, images.folder, target, "captions", converts, shards)
+    read = generators[0].text_tokens
     lengths = [read_table(p, ["num_tokens"]).column("num_tokens").to_numpy()
-               for p in sorted((context.out / TARGETS).glob("*.parquet"))]  # fmt: skip
-    return {
-        **metrics,
+               for p in sorted(target.glob("*.parquet"))]  # fmt: skip
+    metrics |= {
         "tokens": float(tokens),
         "dim": float(dim),
-        "captions_cut": float(
-            sum((length > generators[0].text_tokens).sum() for length in lengths)
-        ),
+        "captions_cut": float(sum((length > read).sum() for length in lengths)),
     }
+    return TextTargets.made(context.out, metrics)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
@@ -20,20 +22,20 @@ class MlflowStageLog(ConsoleLog):
         self.run_id = run_id
         self._logger = progress_logger
 
+    @override
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """See ``StageLog``."""
         log_metrics(self.run_id, values, step)
 
+    @override
     def image(self, name: str, image: Image) -> None:
-        """See ``StageLog``."""
         client().log_image(self.run_id, image, artifact_file=f"{name}.png")
 
+    @override
     def figure(self, name: str, figure: Figure) -> None:
-        """See ``StageLog``."""
         client().log_figure(self.run_id, figure, f"{name}.png")
 
+    @override
     def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
-        """See ``StageLog``."""
         import mlflow
         import pandas as pd
         from PIL.Image import Image
@@ -44,15 +46,15 @@ class MlflowStageLog(ConsoleLog):
         }
         client().log_table(self.run_id, pd.DataFrame(shown), f"{name}.json")
 
+    @override
     def document(self, name: str, text: str) -> None:
-        """See ``StageLog``."""
         client().log_text(self.run_id, text, name)
 
+    @override
     def note(self, text: str) -> None:
-        """See ``StageLog``."""
         self._logger.info(text)
 
+    @override
     def progress(self, done: int, total: int, unit: str, resumed: int = 0) -> None:
-        """See ``StageLog``."""
         if line := self._eta.line(done, total, unit, resumed):
             self._logger.info(line)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
@@ -61,36 +63,39 @@ class Eta:
         return f"{done}/{total} {unit} ({100 * done / max(1, total):.0f}%), {rate:.1f}/s, {left}"
 
 
-class ConsoleLog:
-    """A ``StageLog`` without MLflow: keeps what it is told and prints progress."""
+class ConsoleLog(StageLog):
+    """A ``StageLog`` without MLflow: keeps metrics and tables and prints progress."""
 
     def __init__(self) -> None:
         self.history: list[tuple[int, dict[str, float]]] = []
         self.tables: dict[str, Mapping[str, Sequence[Any]]] = {}
         self._eta = Eta()
 
+    @override
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """See ``StageLog``."""
         self.history.append((step, dict(values)))
 
+    @override
     def image(self, name: str, image: Image) -> None:
-        """See ``StageLog``."""
+        pass
 
+    @override
     def figure(self, name: str, figure: Figure) -> None:
-        """See ``StageLog``."""
+        pass
 
+    @override
     def table(self, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
-        """See ``StageLog``."""
         self.tables[name] = columns
 
+    @override
     def document(self, name: str, text: str) -> None:
-        """See ``StageLog``."""
+        pass
 
+    @override
     def note(self, text: str) -> None:
-        """See ``StageLog``."""
         logger.info(text)
 
+    @override
     def progress(self, done: int, total: int, unit: str, resumed: int = 0) -> None:
-        """See ``StageLog``."""
         if line := self._eta.line(done, total, unit, resumed):
             logger.info(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,8 @@ from torch import Tensor
 from gill.decision import CHOICES, DecisionModel
 from gill.training import Optimization, Trainer
 from tasks.config.decision import DecisionConfig
-from tasks.runner.context import StageContext
-from tasks.training.loop import train
+from tasks.tracking.stage_log import StageLog
+from tasks.training.loop import TrainingLoop
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,19 @@ class Examples:
 
 
 def train_decision_model(
-    context: StageContext, states: Tensor, training: Examples, held_out: Examples, name: str = ""
+    config: DecisionConfig,
+    out: Path,
+    log: StageLog,
+    states: Tensor,
+    training: Examples,
+    held_out: Examples,
+    name: str = "",
 ) -> DecisionModel:
     """Train the classifier on some rows of ``states``; classes are treated as the recipe says.
 
     Args:
-        name: prefix of the metrics and checkpoints.
+        out: gets the checkpoints. log: metrics and progress. name: prefix of both.
     """
-    config: DecisionConfig = context.config
     torch.manual_seed(config.seed)
     model = DecisionModel(states.shape[-1], config.dropout)
     rows, targets = torch.tensor(training.rows), torch.tensor(training.labels)
@@ -72,12 +78,9 @@ def train_decision_model(
             start += 1
 
     held = held_out.batch(states)
-    train(
-        Trainer(model, loss, Optimization.of(config)),
-        batches,
-        context,
-        name,
-        validate=lambda: held_out_loss(model, held),
+    trainer = Trainer(model, loss, Optimization.of(config))
+    TrainingLoop(trainer, config, out, log, name, validate=lambda: held_out_loss(model, held)).run(
+        batches
     )
     return model.eval()
 

@@ -8,15 +8,16 @@ from pydantic import BaseModel
 from flows.config import PipelineConfig
 from flows.names import RECIPE_NAMES
 from flows.overrides import RENAMED_KEYS, RENAMED_VALUES, ConfigError
+from flows.pipeline import dag
 from flows.recipes import RECIPES, opt_6_7b, resolve, tiny
 from flows.settings_list import as_markdown, lines_of
-from tasks.runner.registry import STAGES, ancestors, stage_named, stages_of
+from tasks.runner.registry import stage_named, stage_names
 
 
 def test_every_recipe_has_every_stage():
     for recipe in RECIPES.values():
         config = recipe()
-        assert all(hasattr(config, name) for name in STAGES)
+        assert all(hasattr(config, name) for name in stage_names())
 
 
 def test_overrides_change_one_key():
@@ -62,14 +63,16 @@ def test_the_reference_recipe_has_the_reference_values():
 
 
 def test_ancestors_of_the_last_stage_are_all_others():
-    assert ancestors("evaluate") == set(stages_of("staged")) - {"evaluate"}
-    assert ancestors("index") == {"download", "clip_features", "adapters"}
+    stages = dag("staged")
+    assert stages.ancestors("evaluate") == set(stages.stages) - {"evaluate"}
+    assert stages.ancestors("index") == {"download", "clip_features", "adapters"}
 
 
 def test_the_joint_schedule_trains_adapters_and_mapper_in_one_stage():
-    assert set(STAGES) - set(stages_of("joint")) == {"adapters", "mapper"}
-    assert set(STAGES) - set(stages_of("staged")) == {"joint"}
-    assert ancestors("index", "joint") == {"download", "clip_features", "text_targets", "joint"}
+    joint = dag("joint")
+    assert set(stage_names()) - set(joint.stages) == {"adapters", "mapper"}
+    assert set(stage_names()) - set(dag("staged").stages) == {"joint"}
+    assert joint.ancestors("index") == {"download", "clip_features", "text_targets", "joint"}
     changed = {"schedule": "joint", "adapters.num_img_tokens": 3, "mapper.layers": 2}
     config = resolve("tiny", {**changed, "generation_weight": 0.5})
     assert (config.joint.num_img_tokens, config.joint.layers) == (3, 2)

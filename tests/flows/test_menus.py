@@ -8,7 +8,7 @@ from prefect.utilities.schema_tools.validation import ValidationError, validate
 from flows.ablation import ablation
 from flows.names import RECIPE_NAMES
 from flows.pipeline import gill
-from tasks.runner.registry import STAGES
+from tasks.runner.registry import stage_names
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,10 @@ def schema():
 def test_recipe_and_stage_are_menus(schema):
     form = schema["properties"]
     assert form["recipe"]["enum"] == list(RECIPE_NAMES)
-    assert form["stage"]["anyOf"] == [{"enum": list(STAGES), "type": "string"}, {"type": "null"}]
+    assert form["stage"]["anyOf"] == [
+        {"enum": list(stage_names()), "type": "string"},
+        {"type": "null"},
+    ]
     assert parameter_schema(ablation.fn).model_dump()["properties"]["recipe"]["enum"] == list(
         RECIPE_NAMES
     )

@@ -15,7 +15,8 @@ from flow import started
 from prefect.settings import get_current_settings
 from safetensors.torch import load_file
 
-from tasks.runner.registry import STAGES, stages_of
+from flows.pipeline import dag
+from tasks.runner.registry import stage_named
 from tasks.tracking import mlflow_runs
 
 ROOT = Path(__file__).parents[2]
@@ -61,8 +62,8 @@ def var_of_finished(finished, monkeypatch):
 
 def test_every_stage_is_recorded(var_of_finished):
     found = summary()
-    assert list(found["stages"]) == stages_of("staged")
-    assert ran(found) == stages_of("staged")
+    assert list(found["stages"]) == list(dag("staged").stages)
+    assert ran(found) == list(dag("staged").stages)
     assert found["state"] == "completed"
     client = mlflow_runs.client()
     for name, stage in found["stages"].items():
@@ -72,7 +73,7 @@ def test_every_stage_is_recorded(var_of_finished):
         assert run.data.tags["mlflow.parentRunId"]
         assert run.data.params, name
         assert run.data.metrics["peak_memory_bytes"] > 0
-        assert len(run.inputs.dataset_inputs) == len(STAGES[name].needs) + 1
+        assert len(run.inputs.dataset_inputs) == len(stage_named(name).needs) + 1
         for metric, result in stage["metrics"].items():
             assert run.data.metrics[metric] == pytest.approx(result), metric
     features = found["stages"]["clip_features"]["mlflow_run_id"]
@@ -145,7 +146,7 @@ def test_the_joint_schedule_yields_both_artifacts_in_one_stage(var_of_finished):
     assert found["stages"]["evaluate"]["metrics"]["gill_image_image_similarity"] != 0
     assert ran(run_flow(overrides=joint, stage="joint")) == []
     assert ran(run_flow()) == []  # the staged artifacts are still there
-    with pytest.raises(ValueError, match="schedule 'joint' has no stage 'mapper'"):
+    with pytest.raises(ValueError, match="schedule has no stage 'mapper'"):
         run_flow(overrides=joint, stage="mapper")
 
 

@@ -15,9 +15,10 @@ from data.shards import AlignedShards
 from flows.recipes import tiny
 from gill.inference.results import GeneratedImage, RetrievedImage
 from gill.released_checkpoint import ReleasedCheckpoint, write_released
+from gill.specs import MapperSpec
 from tasks.inference.loading import Loaded, LoadError, load
-from tasks.runner.registry import STAGES
-from tasks.stages import mapper as mapper_stage
+from tasks.parts.trained_mapper import build_mapper
+from tasks.runner.registry import stage_named
 
 PROMPT = ["a red apple", Image.new("RGB", (50, 40), "green"), "like this"]
 
@@ -91,7 +92,7 @@ def test_generated_images_repeat_with_their_seed(trained_var):
 def test_the_released_layout_is_loaded(trained_var, tmp_path):
     engine = load().engine
     mapper = json.loads((folder(trained_var, "mapper") / "gill.json").read_text())
-    spec = mapper_stage.MapperSpec(**mapper)
+    spec = MapperSpec(**mapper)
     released = ReleasedCheckpoint(
         engine.model.adapters.spec,
         load_file(folder(trained_var, "adapters") / "adapters.safetensors"),
@@ -106,7 +107,7 @@ def test_the_released_layout_is_loaded(trained_var, tmp_path):
     loaded = load(tmp_path, parts=tiny().parts)
     assert torch.equal(loaded.engine.img_states([PROMPT]), engine.img_states([PROMPT]))
     # The layout does not say how many heads a mapper has; the released ones have 4.
-    engine.mapper = mapper_stage.build(replace(spec, size=replace(spec.size, heads=4))).eval()
+    engine.mapper = build_mapper(replace(spec, size=replace(spec.size, heads=4))).eval()
     engine.mapper.load_state_dict(released.mapper)
     segment = answer(loaded)[1]
     assert isinstance(segment, GeneratedImage)
@@ -142,10 +143,12 @@ def test_damaged_weights_are_named(trained_var, tmp_path):
 def test_manifests_without_parts_ask_mlflow(trained_var, tmp_path, monkeypatch):
     shutil.copytree(trained_var / "store", tmp_path / "store")
     shutil.copy(trained_var / "last_run.json", tmp_path)
-    for stage in STAGES:
+    for stage in stages(tmp_path):
         path = folder(tmp_path, stage) / "manifest.json"
         manifest = json.loads(path.read_text())
-        assert set(manifest["provenance"].pop("parts")) == set(STAGES[stage].whole_parts)
+        assert set(manifest["provenance"].pop("parts")) == set(
+            stage_named(stage).declared.whole_parts
+        )
         path.write_text(json.dumps(manifest))
     assert load(tmp_path).engine.settings == load().engine.settings
     monkeypatch.setenv("GILL_VAR", str(tmp_path))  # another, empty MLflow

@@ -3,62 +3,68 @@
 import logging
 import threading
 import time
-import types
+from dataclasses import replace
 
 import pytest
 
-from data.artifacts import MANIFEST
+from data.artifacts import MANIFEST, Evaluation
 from data.io.atomic import write_json
 from flows.recipes import tiny
+from tasks.config.evaluation import EvaluateConfig
 from tasks.runner import execution as execution_module
-from tasks.runner.execution import Execution, fingerprint
-from tasks.runner.registry import Stage, stage_named
-from tasks.runner.store import DiskFullError, MissingArtifactError, find
+from tasks.runner.context import StageContext
+from tasks.runner.dag import PlannedStage
+from tasks.runner.execution import Execution
+from tasks.runner.fingerprint import fingerprint
+from tasks.runner.record import StageRecord
+from tasks.runner.registry import stage_named
+from tasks.runner.stage import Stage, StageDeclaration
+from tasks.runner.store import DiskFullError, MissingArtifactError, find, store_folder
 from tasks.tracking import mlflow_runs
 
 pytestmark = pytest.mark.slow  # every stage is a run of MLflow, with a database of its own
-PROBE = Stage("probe", 1)
 
 
-@pytest.fixture
-def probe(var, monkeypatch):
+class Probe:
     """A stage that writes two files, counts its runs and can be told to fail in between."""
-    module = types.SimpleNamespace(runs=0, wrote=[], fail=False, wait=0.0)
 
-    def run(context):
-        module.runs += 1
+    def __init__(self):
+        self.runs, self.wrote, self.fail, self.wait = 0, [], False, 0.0
+
+    def run(self, context: StageContext[EvaluateConfig]) -> Evaluation:
+        self.runs += 1
         for name in ("a", "b"):
             path = context.out / f"{name}.json"
             if not path.exists():
                 write_json(path, {"seed": context.config.seed})
-                module.wrote.append(name)
-            if module.fail:
+                self.wrote.append(name)
+            if self.fail:
                 raise RuntimeError("killed")
-            time.sleep(module.wait)
-        return {"answer": 42.0}
+            time.sleep(self.wait)
+        return Evaluation.made(context.out, {"answer": 42.0})
 
-    module.run = run
-    real = execution_module.importlib.import_module
-    monkeypatch.setattr(
-        execution_module.importlib,
-        "import_module",
-        lambda name: module if name == "tasks.stages.probe" else real(name),
-    )
-    return module
+    def execution(self, runtime=None, **changes):
+        config = tiny()
+        planned = PlannedStage(
+            Stage.of("probe", self.run, StageDeclaration(1, "A probe")), 1, config.evaluate,
+            config.parts, runtime or config.runtime, {},
+            Evaluation("probe", "f00", store_folder() / "probe" / "f00"),
+        )  # fmt: skip
+        settings = {"force": False, "logger": logging.getLogger("test"), **changes}
+        return Execution(planned, StageRecord(planned, None), **settings)
 
 
-def execution(fingerprint="f00", **changes):
-    config = tiny()
-    settings = {
-        "stage": PROBE, "config": config.evaluate, "parts": config.parts,
-        "runtime": config.runtime, "inputs": {}, "fingerprint": fingerprint, "number": 1,
-        "parent_run": None, "force": False, "logger": logging.getLogger("test"),
-    }  # fmt: skip
-    return Execution(**{**settings, **changes})
+@pytest.fixture
+def probe(var):
+    return Probe()
+
+
+def found():
+    return find(Evaluation("probe", "f00", store_folder() / "probe" / "f00"))
 
 
 def test_a_finished_stage_is_reused(probe):
-    first, second = execution()(), execution()()
+    first, second = probe.execution()(), probe.execution()()
     assert (first.status, second.status, probe.runs) == ("ran", "reused", 1)
     assert second.metrics == {"answer": 42.0}
     runs = mlflow_runs.client().search_runs([mlflow_runs.experiment_id()])
@@ -68,34 +74,34 @@ def test_a_finished_stage_is_reused(probe):
 
 
 def test_force_makes_it_again(probe):
-    execution()()
-    assert execution(force=True)().status == "ran"
+    probe.execution()()
+    assert probe.execution(force=True)().status == "ran"
     assert probe.wrote == ["a", "b", "a", "b"]
 
 
 def test_a_deleted_file_is_rebuilt_and_only_that(probe):
-    artifact = execution()().artifact
+    artifact = probe.execution()().artifact
     (artifact.path / "b.json").unlink()
-    assert execution()().status == "ran"
+    assert probe.execution()().status == "ran"
     assert probe.wrote == ["a", "b", "b"]
 
 
 def test_a_changed_file_is_rebuilt(probe):
-    artifact = execution()().artifact
+    artifact = probe.execution()().artifact
     (artifact.path / "a.json").write_text("{}")
-    assert execution()().status == "ran"
+    assert probe.execution()().status == "ran"
     assert probe.wrote == ["a", "b", "a"]
 
 
 def test_work_of_a_failed_run_is_kept(probe):
     probe.fail = True
     with pytest.raises(RuntimeError, match="killed"):
-        execution()()
-    assert find("probe", "f00") is None
+        probe.execution()()
+    assert found() is None
     runs = mlflow_runs.client().search_runs([mlflow_runs.experiment_id()])
     assert [r.info.status for r in runs] == ["FAILED"]
     probe.fail = False
-    execution()()
+    probe.execution()()
     assert probe.wrote == ["a", "b"]
 
 
@@ -105,11 +111,11 @@ def test_the_manifest_is_last(probe, monkeypatch):
 
     def spy(folder, manifest):
         seen.append(sorted(p.name for p in folder.iterdir()))
-        assert find("probe", "f00") is None
+        assert found() is None
         real(folder, manifest)
 
     monkeypatch.setattr(execution_module, "write_manifest", spy)
-    artifact = execution()().artifact
+    artifact = probe.execution()().artifact
     assert seen == [["a.json", "b.json"]]
     assert (artifact.path / MANIFEST).exists()
 
@@ -118,7 +124,8 @@ def test_two_runs_at_once_make_it_once(probe):
     probe.wait = 0.4
     results = []
     threads = [
-        threading.Thread(target=lambda: results.append(execution()().status)) for _ in range(2)
+        threading.Thread(target=lambda: results.append(probe.execution()().status))
+        for _ in range(2)
     ]
     for thread in threads:
         thread.start()
@@ -130,21 +137,21 @@ def test_two_runs_at_once_make_it_once(probe):
 
 def test_a_missing_input_names_the_stage_to_run(probe):
     with pytest.raises(MissingArtifactError, match="gill/probe"):
-        execution(must_exist_for="evaluate")()
+        probe.execution(must_exist_for="evaluate")()
     assert probe.runs == 0
 
 
 def test_too_little_room_is_said_before_work_begins(probe):
     runtime = tiny().runtime.model_copy(update={"minimum_free_bytes": 1 << 60})
     with pytest.raises(DiskFullError, match="minimum_free_bytes"):
-        execution(runtime=runtime)()
+        probe.execution(runtime=runtime)()
     assert probe.runs == 0
 
 
 def fingerprints(overrides):
     config = tiny().with_overrides(overrides)
     stage = stage_named("mapper")
-    return fingerprint(stage, config.mapper, config.parts, {"adapters": "a", "text_targets": "t"})
+    return fingerprint(stage, config.mapper, config.parts, {"adapters": "a", "targets": "t"})
 
 
 def test_fingerprints_follow_what_bears_on_the_result():
@@ -160,18 +167,19 @@ def test_fingerprints_follow_what_bears_on_the_result():
 def test_fingerprints_follow_inputs_version_and_weights():
     config = tiny()
     stage = stage_named("adapters")
-    inputs = {"download": "d", "clip_features": "c"}
+    inputs = {"images": "d", "features": "c"}
     base = fingerprint(stage, config.adapters, config.parts, inputs)
-    changed = {**inputs, "download": "e"}
+    changed = {**inputs, "images": "e"}
     assert fingerprint(stage, config.adapters, config.parts, changed) != base
-    newer = Stage(**{**vars(stage), "version": stage.version + 1})
+    declared = replace(stage.declared, version=stage.declared.version + 1)
+    newer = replace(stage, declared=declared)
     assert fingerprint(newer, config.adapters, config.parts, inputs) != base
     other = config.with_overrides({"parts.language.name": "embedded"})
     assert fingerprint(stage, config.adapters, other.parts, inputs) != base
     other = config.with_overrides({"parts.generator.steps": 7})
     assert fingerprint(stage, config.adapters, other.parts, inputs) == base
     # The targets come from the text encoder: another way of sampling makes no new ones.
-    targets, images = stage_named("text_targets"), {"download": "d"}
+    targets, images = stage_named("text_targets"), {"images": "d"}
     made = fingerprint(targets, config.text_targets, config.parts, images)
     assert fingerprint(targets, config.text_targets, other.parts, images) == made
     moved = config.with_overrides({"parts.generator.name": "embedded"})

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -15,43 +16,40 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from data.artifacts import Artifact
 from data.shards import read_table
 from flows.recipes import resolve
 from tasks.runner import launcher
 from tasks.runner.context import StageContext
 from tasks.runner.launcher import StageWorkerError
-from tasks.stages import adapters, clip_features, download, joint, mapper, text_targets
+from tasks.runner.registry import stage_named
+from tasks.runner.stage import StageCall
 from tasks.tracking.stage_log import ConsoleLog
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.process]
-STAGES = {"adapters": adapters, "mapper": mapper, "joint": joint}
+STAGES = ("adapters", "mapper", "joint")
+PARAMETERS = {
+    "download": "images",
+    "clip_features": "features",
+    "text_targets": "targets",
+    "adapters": "adapters",
+}
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     """Artifacts of the stages before, made by their own code."""
-    folder, config, found = tmp_path_factory.mktemp("inputs"), resolve("tiny", {}), {}
-    for name, stage in (
-        ("download", download), ("clip_features", clip_features), ("text_targets", text_targets)
-    ):  # fmt: skip
-        context = StageContext(
-            getattr(config, name), config.parts, config.runtime, dict(found), folder / name,
-            ConsoleLog(),
-        )  # fmt: skip
-        context.out.mkdir()
-        stage.run(context)
-        found[name] = Artifact(name, name, folder / name)
-    trained = context_of(found, folder / "adapters")
-    adapters.run(trained)
-    return {**found, "adapters": Artifact("adapters", "adapters", trained.out)}
+    folder, found = tmp_path_factory.mktemp("inputs"), {}
+    for name, parameter in PARAMETERS.items():
+        found[parameter] = call_of(found, folder / name, name)()
+    return found
 
 
-def context_of(inputs, out, stage="adapters", **overrides):
+def call_of(inputs, out, name="adapters", **overrides):
     config = resolve("tiny", {"adapters.refine_steps": 0, **overrides})
     out.mkdir()
-    settings = getattr(config, stage)
-    return StageContext(settings, config.parts, config.runtime, inputs, out, ConsoleLog())
+    stage = stage_named(name)
+    context = StageContext(getattr(config, name), config.parts, config.runtime, out, ConsoleLog())
+    return StageCall(stage, context, {need: inputs[need] for need in stage.needs})
 
 
 # Batches of 7 of 16 rows in a buffer: uneven parts for two workers.
@@ -63,10 +61,11 @@ UNEVEN = {
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_two_ranks_make_what_one_makes(inputs, tmp_path, stage):
-    alone = context_of(inputs, tmp_path / "one", stage, **UNEVEN)
-    expected = STAGES[stage].run(alone)
-    pair = context_of(inputs, tmp_path / "two", stage, **UNEVEN, **{"runtime.workers": 2})
-    found = launcher.run(stage, pair, logging.getLogger("test"), 2)
+    one_alone = call_of(inputs, tmp_path / "one", stage, **UNEVEN)
+    expected = one_alone().metrics
+    two = call_of(inputs, tmp_path / "two", stage, **UNEVEN, **{"runtime.workers": 2})
+    found = launcher.run(two, logging.getLogger("test"), 2).metrics
+    alone, pair = one_alone.context, two.context
     assert found.keys() == expected.keys()
     for name in ("validation_loss", "validation_l_g"):
         if name in expected:
@@ -85,11 +84,12 @@ def test_two_ranks_make_what_one_makes(inputs, tmp_path, stage):
 
 
 def test_one_rank_in_its_own_process_makes_what_the_flow_makes(inputs, tmp_path):
-    here = context_of(inputs, tmp_path / "here", **{"adapters.steps": 4})
-    apart = context_of(inputs, tmp_path / "apart", **{"adapters.steps": 4})
-    expected = STAGES["adapters"].run(here)
-    assert launcher.run("adapters", apart, logging.getLogger("test")) == pytest.approx(expected)
-    one, two = (load_file(c.out / "adapters.safetensors") for c in (here, apart))
+    here = call_of(inputs, tmp_path / "here", **{"adapters.steps": 4})
+    apart = call_of(inputs, tmp_path / "apart", **{"adapters.steps": 4})
+    expected, found = here(), launcher.run(apart, logging.getLogger("test"))
+    assert type(found) is type(expected)
+    assert found.metrics == pytest.approx(expected.metrics)
+    one, two = (load_file(made.adapters_weights) for made in (expected, found))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, atol=1e-6, rtol=1e-5, msg=key)
 
@@ -120,13 +120,13 @@ def has_trained(out):
 ENDLESS = {"adapters.steps": 100_000, "adapters.checkpoint_every": 1, "runtime.workers": 2}
 
 
-def launched(context):
+def launched(call):
     """The stage running in a thread, and what will hold the error that ends it."""
     caught = []
 
     def work():
         try:
-            launcher.run("adapters", context, logging.getLogger("test"), 2)
+            launcher.run(call, logging.getLogger("test"), 2)
         except StageWorkerError as error:
             caught.append(error)
 
@@ -136,8 +136,8 @@ def launched(context):
 
 
 def test_a_dead_rank_ends_the_stage_with_its_log(inputs, tmp_path):
-    context = context_of(inputs, tmp_path / "out", **ENDLESS)
-    thread, caught = launched(context)
+    call = call_of(inputs, tmp_path / "out", **ENDLESS)
+    context, (thread, caught) = call.context, launched(call)
     wait_for(lambda: has_trained(context.out))
     victim = next(p for p in ranks_of(context.out) if p.cmdline()[-1] == "1")
     victim.send_signal(signal.SIGKILL)
@@ -151,17 +151,19 @@ def test_a_dead_rank_ends_the_stage_with_its_log(inputs, tmp_path):
 
 
 def test_an_error_in_a_rank_is_shown(inputs, tmp_path):
-    context = context_of(inputs, tmp_path / "out", **ENDLESS)
-    without = {name: a for name, a in inputs.items() if name != "clip_features"}
-    broken = StageContext(**{**vars(context), "inputs": without})
-    with pytest.raises(StageWorkerError, match=r"(?s)adapters ended because of worker.*KeyError"):
-        launcher.run("adapters", broken, logging.getLogger("test"), 2)
-    assert not ranks_of(context.out)
+    call = call_of(inputs, tmp_path / "out", **ENDLESS)
+    broken = replace(call, inputs={"images": inputs["images"]})
+    with pytest.raises(StageWorkerError, match=r"(?s)adapters ended because of worker.*'features'"):
+        launcher.run(broken, logging.getLogger("test"), 2)
+    assert not ranks_of(call.context.out)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's")
 def test_no_rank_outlives_a_killed_launcher(inputs, tmp_path):
-    out, paths = tmp_path / "out", {name: str(a.path) for name, a in inputs.items()}
+    out, paths = (
+        tmp_path / "out",
+        {name: str(inputs[name].path) for name in stage_named("adapters").needs},
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     launcher = subprocess.Popen([sys.executable, __file__, json.dumps(paths), out], env=environment)
     wait_for(lambda: has_trained(out) or launcher.poll() is not None)
@@ -172,8 +174,8 @@ def test_no_rank_outlives_a_killed_launcher(inputs, tmp_path):
 
 
 def test_a_cancelled_run_stops_its_workers(inputs, tmp_path):
-    context = context_of(inputs, tmp_path / "out", **ENDLESS)
-    thread, caught = launched(context)
+    call = call_of(inputs, tmp_path / "out", **ENDLESS)
+    context, (thread, caught) = call.context, launched(call)
     wait_for(lambda: len(ranks_of(context.out)) == 2)
     launcher.stop_all()
     thread.join(timeout=30)
@@ -182,6 +184,6 @@ def test_a_cancelled_run_stops_its_workers(inputs, tmp_path):
 
 
 if __name__ == "__main__":
-    made = {n: Artifact(n, n, Path(path)) for n, path in json.loads(sys.argv[1]).items()}
-    launched = context_of(made, Path(sys.argv[2]), **ENDLESS)
-    launcher.run("adapters", launched, logging.getLogger("test"), 2)
+    needs = stage_named("adapters").needs
+    made = {n: needs[n](n, n, Path(path)) for n, path in json.loads(sys.argv[1]).items()}
+    launcher.run(call_of(made, Path(sys.argv[2]), **ENDLESS), logging.getLogger("test"), 2)

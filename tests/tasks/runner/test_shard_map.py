@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from data import schemas
-from data.artifacts import Artifact
+from data.artifacts import ImageShards
 from data.shards import read_table, shard_names, write_shard
 from flows.recipes import tiny
 from tasks.config.download import DownloadConfig
@@ -23,9 +23,9 @@ def images(tmp_path_factory):
     out = tmp_path_factory.mktemp("images")
     recipe = tiny()
     config = DownloadConfig(limit=20, shard_size=8)
-    download(StageContext(config, recipe.parts, recipe.runtime, {}, out, ConsoleLog()))
+    download(StageContext(config, recipe.parts, recipe.runtime, out, ConsoleLog()))
     write_shard(out / "images" / "train-00003.parquet", schemas.IMAGES.empty_table())
-    return Artifact("download", "f", out)
+    return ImageShards("download", "f", out)
 
 
 def made(stage, images, out, device="cpu", **config):
@@ -33,8 +33,8 @@ def made(stage, images, out, device="cpu", **config):
     runtime = recipe.runtime.model_copy(update={"device": device})
     name = stage.__name__.rpartition(".")[2]
     settings = getattr(recipe, name).model_copy(update=config)
-    context = StageContext(settings, recipe.parts, runtime, {"download": images}, out, ConsoleLog())
-    return stage.run(context)
+    context = StageContext(settings, recipe.parts, runtime, out, ConsoleLog())
+    return stage.run(context, images).metrics
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_finished_shards_are_kept(images, tmp_path):
 def test_a_shard_that_cannot_be_read_stops_the_stage_and_names_it(images, tmp_path):
     from data.shards import ShardError
 
-    broken = Artifact("download", "g", tmp_path / "copy")
+    broken = ImageShards("download", "g", tmp_path / "copy")
     for name in shard_names(images.path / "images"):
         write_shard(tmp_path / "copy" / "images" / name, read_table(images.path / "images" / name))
     path = tmp_path / "copy" / "images" / "train-00001.parquet"

@@ -6,10 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from data.artifacts import TrainedDecision
 from gill.decision import RETRIEVE
 from tasks.parts.trained_decision import load_decision
-from tasks.runner.context import of_kind
 from tasks.training.decision_model import Examples, train_decision_model
 
 HEADER = "Prompt\tCategory\tChallenge\tNote\tDecisions"
@@ -95,16 +93,15 @@ def test_rare_classes_are_found_when_they_are_handled(decided, tmp_path, handlin
     config = context.config.model_copy(
         update={"rare_classes": handling, "steps": 300, "batch_size": 64, "learning_rate": 0.01}
     )
-    context = type(context)(
-        config, context.parts, context.runtime, context.inputs, tmp_path, context.log
-    )
     examples = Examples(list(range(400)), labels.tolist())
-    model = train_decision_model(context, states, examples, examples, handling)
+    model = train_decision_model(
+        config, tmp_path, context.log, states, examples, examples, handling
+    )
     said = model.probabilities(states).argmax(-1)
     share = float((said == RETRIEVE).float().mean())
     assert share < 0.02 if handling == "as_is" else share > 0.1
 
 
 def test_the_kept_model_reads_the_img_state_alone(tiny_run):
-    model = load_decision(of_kind(TrainedDecision, tiny_run.artifacts["decision"]))
+    model = load_decision(tiny_run.artifacts["decision"])
     assert model.linear.weight.shape == (2, 32)

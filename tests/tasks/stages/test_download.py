@@ -13,16 +13,20 @@ from flow import pipeline
 from hostile import encoded, random_image, response
 
 from data import schemas
+from data.artifacts import ImageShards
 from data.shards import read_table, shard_names
 from data.sources.embedded_pack import EmbeddedPack
 from flows.recipes import tiny
 from tasks.config.download import DownloadConfig
+from tasks.download.sources import source_of
 from tasks.runner.context import StageContext
-from tasks.runner.execution import Execution, fingerprint
-from tasks.runner.registry import stage_named
-from tasks.stages.download import IMAGES, run, source_of
+from tasks.runner.dag import Dag, plan
+from tasks.runner.execution import Execution
+from tasks.runner.record import StageRecord
+from tasks.stages.download import run
 from tasks.tracking.stage_log import ConsoleLog
 
+IMAGES = ImageShards.FOLDER
 WEB = {
     "source": "cc3m", "contact": "test@example.org", "robots": False, "shard_size": 10,
     "resize": "crop", "size": 48, "per_host": 64, "processes": 1,
@@ -34,8 +38,8 @@ def made(out, **config):
     """Run the stage without Prefect and MLflow; returns its metrics and what it logged."""
     out.mkdir(exist_ok=True)
     recipe, log = tiny(), ConsoleLog()
-    context = StageContext(DownloadConfig(**config), recipe.parts, recipe.runtime, {}, out, log)
-    return run(context), log
+    context = StageContext(DownloadConfig(**config), recipe.parts, recipe.runtime, out, log)
+    return dict(run(context).metrics), log
 
 
 def rows(out, kind=IMAGES):
@@ -143,11 +147,11 @@ def test_a_retry_pass_begins_with_the_earlier_artifact(server, tmp_path, var):
 
     def execute(**changes):
         config = DownloadConfig(**WEB, paths=listed(tmp_path, pairs), **changes)
-        mark = fingerprint(stage_named("download"), config, recipe.parts, {})
-        return Execution(
-            stage_named("download"), config, recipe.parts, recipe.runtime, {}, mark, 1, None,
-            False, logging.getLogger("test"),
-        )()  # fmt: skip
+        dag = Dag()
+        dag(run)
+        planned = plan(dag, recipe.model_copy(update={"download": config}))["download"]
+        logger = logging.getLogger("test")
+        return Execution(planned, StageRecord(planned, None), force=False, logger=logger)()
 
     first = execute()
     server.pages["/3"] = response(encoded(random_image(seed=3)))

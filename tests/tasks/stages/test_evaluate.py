@@ -6,14 +6,6 @@ import math
 import pytest
 import torch
 
-from data.artifacts import (
-    ClipFeatures,
-    ImageShards,
-    RetrievalIndex,
-    TextTargets,
-    TrainedAdapters,
-    TrainedMapper,
-)
 from data.benchmarks.contexts import Case, Cases, ContextError
 from data.benchmarks.synthetic_contexts import QUESTIONS, stories
 from data.shards import ShardError
@@ -30,7 +22,6 @@ from tasks.evaluation.prompt_scores import SCORES
 from tasks.evaluation.stored import StoredImages
 from tasks.evaluation.thumbnails import opened
 from tasks.parts.engine import load_engine
-from tasks.runner.context import of_kind
 from tasks.tracking.stage_log import ConsoleLog
 
 
@@ -128,23 +119,22 @@ def test_suites_need_their_files(tiny_run, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def served(evaluated):
+def served(tiny_run, evaluated):
     """The engine of the evaluation, with the language model, and the images that it looks up."""
     context, _ = evaluated
-    inputs = context.inputs
     adapters, mapper = (
-        of_kind(TrainedAdapters, inputs["adapters"]), of_kind(TrainedMapper, inputs["mapper"])
+        tiny_run.artifacts["adapters"], tiny_run.artifacts["mapper"]
     )  # fmt: skip
-    index = of_kind(RetrievalIndex, inputs["index"])
+    index = tiny_run.artifacts["index"]
     engine = load_engine(context.parts, context.runtime, adapters, mapper, index, prompts=True)
-    images = of_kind(ImageShards, inputs["download"])
-    return engine, StoredImages.of(images, of_kind(ClipFeatures, inputs["clip_features"])), images
+    images = tiny_run.artifacts["download"]
+    return engine, StoredImages.of(images, tiny_run.artifacts["clip_features"]), images
 
 
-def test_states_of_a_single_caption_are_the_stored_ones(evaluated, served):
+def test_states_of_a_single_caption_are_the_stored_ones(tiny_run, served):
     """A context of one caption reads as the adapters read it when they stored its state."""
     engine, _, images = served
-    adapters = of_kind(TrainedAdapters, evaluated[0].inputs["adapters"])
+    adapters = tiny_run.artifacts["adapters"]
     rows = read_captions(images, adapters, "test")
     short = [i for i, c in enumerate(rows.captions) if len(c) < 20][:3] or [0]
     cases = [Case(rows.keys[i], None, {"one": (rows.captions[i][:20],)}) for i in short]
@@ -190,19 +180,18 @@ def test_stored_images_keep_the_order_of_the_keys(served):
     assert stored.opened([]) == []
 
 
-def test_fid_is_the_distance_of_its_networks_features(evaluated, served, tmp_path):
+def test_fid_is_the_distance_of_its_networks_features(tiny_run, evaluated, served, tmp_path):
     """Any network stands for Inception here, whose weights are not at hand."""
     context, (engine, stored, images) = evaluated[0], served
 
     def network(images):
         return images.mean((2, 3))
 
-    inputs = context.inputs
     held_out = read_held_out(
         images,
-        of_kind(ClipFeatures, inputs["clip_features"]),
-        of_kind(TextTargets, inputs["text_targets"]),
-        of_kind(TrainedAdapters, inputs["adapters"]),
+        tiny_run.artifacts["clip_features"],
+        tiny_run.artifacts["text_targets"],
+        tiny_run.artifacts["adapters"],
     ).first(context.config.images)
     networks = MetricNetworks(stand_in=None, inception=network, lpips=None, clip=None)
     suite = GenerationSuite(engine, {}, held_out, stored, networks)

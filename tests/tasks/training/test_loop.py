@@ -12,7 +12,7 @@ from gill.training import NonFiniteLossError, Optimization, ResumeError, Trainer
 from tasks.config.training import TrainingConfig
 from tasks.tracking.stage_log import ConsoleLog
 from tasks.training.checkpoints import Checkpoints, Selection
-from tasks.training.loop import finish, train
+from tasks.training.loop import TrainingLoop, finish
 
 # Held-out losses after steps 2, 4, ... : best at step 6, nothing better for three validations.
 HELD_OUT = {2: 5.0, 4: 3.0, 6: 1.0, 8: 2.0, 10: 2.0, 12: 2.0}
@@ -51,8 +51,8 @@ def run(folder, config, killed_at=None, bad=None, log=None, seen=None):
             seen[trainer.step] = weights(trainer)
         return {"loss": HELD_OUT[trainer.step]}
 
-    context = SimpleNamespace(config=config, out=folder, log=log or ConsoleLog())
-    train(trainer, batches, context, validate=validate)
+    loop = TrainingLoop(trainer, config, folder, log or ConsoleLog(), validate=validate)
+    loop.run(batches)
     return trainer
 
 
@@ -106,7 +106,7 @@ def test_the_last_checkpoints_are_kept_and_removed_at_the_end(tmp_path):
     run(tmp_path, config)
     found = sorted(p.name for p in tmp_path.iterdir())
     assert found == ["best.pt", "checkpoint-00000009.pt", "checkpoint-00000012.pt"]
-    finish(SimpleNamespace(out=tmp_path))
+    finish(tmp_path)
     assert not list(tmp_path.iterdir())
 
 

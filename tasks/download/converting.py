@@ -1,0 +1,67 @@
+"""Image shards of a source that holds the images themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+from data.artifacts import ImageShards
+from data.download.atomic_store import Store
+from data.download.image_codec import EncodedImage, process
+from data.download.image_shards import OpenShard, Row, shard_name
+from data.download.settings import ImageRules
+from data.io.image_decoder import ImageError
+from data.sources.base import Pair, Rejected, Source
+from tasks.config.download import DownloadConfig
+from tasks.tracking.stage_log import StageLog
+
+
+def convert(config: DownloadConfig, source: Source, out: Path, log: StageLog) -> None:
+    """Write what is not there yet of image shards, failures and statistics."""
+    store, rules = Store(str(out)), ImageRules.of(config)
+    store.sweep()
+    seen = 0
+
+    def made(row: Pair | Rejected) -> EncodedImage | ImageError | None:
+        if isinstance(row, Rejected):
+            return None
+        try:
+            return process(row.image or b"", rules)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for split in source.splits():
+            rows, number = source.pairs(split), 0
+            while chunk := list(islice(rows, config.shard_size)):
+                name = shard_name(split, number)
+                if not store.exists(f"{ImageShards.STATS}/{name}.json"):
+                    _write(store, name, zip(chunk, pool.map(made, chunk), strict=True))
+                seen += len(chunk)
+                number += 1
+                log.progress(seen, seen, "pairs")
+
+
+def _write(
+    store: Store,
+    name: str,
+    rows: Iterator[tuple[Pair | Rejected, EncodedImage | ImageError | None]],
+) -> None:
+    shard = OpenShard(store, name, in_order=True)
+    try:
+        for pair, image in rows:
+            if isinstance(pair, Rejected):
+                row = Row(pair.key, pair.caption, pair.place, "")
+                shard.fail(row, pair.reason, pair.place)
+                continue
+            row = Row(pair.key, pair.caption, pair.origin, pair.source)
+            if isinstance(image, EncodedImage):
+                shard.add(row, pair.image or b"", image, shard.keep(image.data))
+            elif isinstance(image, ImageError):
+                shard.fail(row, image.reason, image.detail)
+        shard.finish()
+    finally:
+        shard.close()

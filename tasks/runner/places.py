@@ -1,0 +1,23 @@
+"""Where a stage runs: in this process, in processes of its own, or its shards on a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from data.artifacts import Artifact, ImageShards
+from tasks.config.data import ShardedConfig
+from tasks.runner import launcher
+from tasks.runner.fan_out import convert_on_workers
+from tasks.runner.stage import StageCall
+
+
+def work(call: StageCall, logger: Any) -> Artifact:
+    """Run a stage where its declaration and the runtime say, and return what it made."""
+    declared, runtime, config = call.stage.declared, call.context.runtime, call.context.config
+    images = [made for made in call.inputs.values() if isinstance(made, ImageShards)]
+    if isinstance(config, ShardedConfig) and config.runner == "ray" and images:
+        convert_on_workers(call, config, images[0])  # what follows finds all shards there
+    size = runtime.workers if declared.data_parallel else 1
+    if size > 1 or (runtime.own_process and declared.computes):
+        return launcher.run(call, logger, size)
+    return call()
