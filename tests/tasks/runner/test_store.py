@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.artifacts import MANIFEST
+from data.artifacts import MANIFEST, Artifact
 from tasks.runner.store import MissingArtifactError, find, reopen, store_folder
 
 
@@ -16,16 +16,20 @@ def made(var):
     return folder
 
 
+def probe(fingerprint="f00"):
+    return Artifact("probe", fingerprint, store_folder() / "probe" / fingerprint)
+
+
 def test_only_a_folder_with_a_manifest_is_an_artifact(made):
-    assert find("probe", "f00").path == made
-    assert find("probe", "other") is None
+    assert find(probe()).path == made
+    assert find(probe("other")) is None
     (made / MANIFEST).unlink()
-    assert find("probe", "f00") is None
+    assert find(probe()) is None
 
 
 def test_a_damaged_artifact_keeps_its_whole_files(made):
-    reopen(find("probe", "f00"), ["b"])
-    assert find("probe", "f00") is None
+    reopen(find(probe()), ["b"])
+    assert find(probe()) is None
     (partial,) = store_folder().glob("probe/*")
     assert partial.name == "f00.partial"
     assert [p.name for p in partial.iterdir()] == ["a"]
@@ -35,7 +39,7 @@ def test_older_unfinished_work_gives_way(made):
     stale = made.with_name("f00.partial")
     stale.mkdir()
     (stale / "old").touch()
-    reopen(find("probe", "f00"), [])
+    reopen(find(probe()), [])
     assert sorted(p.name for p in stale.iterdir()) == ["a", "b"]
 
 
