@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from flow import started
+from prefect.exceptions import ParameterTypeError
 from prefect.settings import get_current_settings
 from safetensors.torch import load_file
 
@@ -166,8 +167,10 @@ def test_a_deleted_shard_is_made_again(var_of_finished):
 
 
 def test_wrong_names_fail_before_any_stage(var):
-    for wrong in ({"recipe": "tinny"}, {"overrides": {"mapper.kin": 1}}, {"stage": "maper"}):
-        with pytest.raises(ValueError, match="did you mean"):
+    with pytest.raises(ValueError, match="did you mean 'mapper.kind'"):
+        run_flow(overrides={"mapper.kin": 1})
+    for wrong, right in (({"recipe": "tinny"}, "tiny"), ({"stage": "maper"}, "mapper")):
+        with pytest.raises(ParameterTypeError, match=f"Input should be .*'{right}'"):
             run_flow(**wrong)
     assert not (var / "store").exists()
 

@@ -12,7 +12,7 @@ from hostile import encoded, limits, random_image, response
 from data.download.settings import ImageRules
 
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.process]
 
 
 @pytest.fixture

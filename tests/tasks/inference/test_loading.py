@@ -107,7 +107,9 @@ def test_the_released_layout_is_loaded(trained_var, tmp_path):
     loaded = load(tmp_path, parts=tiny().parts)
     assert torch.equal(loaded.engine.img_states([PROMPT]), engine.img_states([PROMPT]))
     # The layout does not say how many heads a mapper has; the released ones have 4.
-    engine.mapper = build_mapper(replace(spec, size=replace(spec.size, heads=4))).eval()
+    engine.mapper = build_mapper(
+        replace(spec, size=spec.size.model_copy(update={"heads": 4}))
+    ).eval()
     engine.mapper.load_state_dict(released.mapper)
     segment = answer(loaded)[1]
     assert isinstance(segment, GeneratedImage)
