@@ -167,7 +167,7 @@ def test_a_deleted_shard_is_made_again(var_of_finished):
 
 
 def test_wrong_names_fail_before_any_stage(var):
-    with pytest.raises(ValueError, match="did you mean 'mapper.kind'"):
+    with pytest.raises(ValueError, match=r"did you mean 'mapper\.kind'"):
         run_flow(overrides={"mapper.kin": 1})
     for wrong, right in (({"recipe": "tinny"}, "tiny"), ({"stage": "maper"}, "mapper")):
         with pytest.raises(ParameterTypeError, match=f"Input should be .*'{right}'"):

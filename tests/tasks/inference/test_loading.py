@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,9 +106,8 @@ def test_the_released_layout_is_loaded(trained_var, tmp_path):
     loaded = load(tmp_path, parts=tiny().parts)
     assert torch.equal(loaded.engine.img_states([PROMPT]), engine.img_states([PROMPT]))
     # The layout does not say how many heads a mapper has; the released ones have 4.
-    engine.mapper = build_mapper(
-        replace(spec, size=spec.size.model_copy(update={"heads": 4}))
-    ).eval()
+    size = spec.size.model_copy(update={"heads": 4})
+    engine.mapper = build_mapper(spec.model_copy(update={"size": size})).eval()
     engine.mapper.load_state_dict(released.mapper)
     segment = answer(loaded)[1]
     assert isinstance(segment, GeneratedImage)
