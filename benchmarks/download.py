@@ -3,7 +3,7 @@
     python -m benchmarks.download --peer-python /path/to/venv/bin/python
 
 Cases: HTTP at 256 and 384 pixels (centre crop), HTTPS at 256, and a mix of good and bad addresses
-(``benchmarks.weather.MIX``). Both sides get the same list, two processes and 64 requests in flight
+(``benchmarks.mock_web.MIX``). Both sides get the same list, two processes and 64 requests in flight
 in each, and write Parquet. They take turns; each turn is a process of its own whose time (start
 included), processor time of the whole tree and peak memory of the whole tree are taken. Without
 ``--peer-python`` only ours is measured.
@@ -79,7 +79,7 @@ CASES = {
 
 
 @contextmanager
-def weather(folder: Path) -> Iterator[tuple[dict[str, int], Path]]:
+def serving_mock_web(folder: Path) -> Iterator[tuple[dict[str, int], Path]]:
     """The server: its ports by scheme, and a CA store of the usual size that trusts it."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
@@ -171,7 +171,7 @@ def main() -> None:
     given = parser.parse_args()
     sides = ["ours", "peer"] if given.peer_python else ["ours"]
     cases: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as name, weather(Path(name)) as (ports, store):
+    with tempfile.TemporaryDirectory() as name, serving_mock_web(Path(name)) as (ports, store):
         for case_name in given.cases:
             case = CASES[case_name]
             base = f"{case.scheme}://127.0.0.1:{ports[case.scheme]}"

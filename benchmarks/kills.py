@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.download import weather
+from benchmarks.download import serving_mock_web
 from benchmarks.mock_web import kinds
 from data.shards import read_table, shard_names
 from tasks.paths import var_folder
@@ -74,7 +74,7 @@ def main() -> None:
     victims = [WHOM[i % len(WHOM)] for i in range(given.kills)]
     moments.shuffle(victims)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as name, weather(Path(name)) as (ports, _):
+    with tempfile.TemporaryDirectory() as name, serving_mock_web(Path(name)) as (ports, _):
         source = Path(name) / "list.tsv"
         base = f"http://127.0.0.1:{ports['http']}"
         source.write_text(

@@ -62,7 +62,7 @@ SUITS = {"c": "clubs", "d": "diamonds", "h": "hearts", "s": "spades"}
 
 
 @dataclass
-class Pair:
+class PackedPair:
     """One candidate: where it came from, what it shows, who made it."""
 
     key: str
@@ -95,7 +95,7 @@ def caption_of(title: str, keywords: list[str], ending: str) -> str:
     return ", ".join([*parts, ending])
 
 
-def emoji_pairs(source: Path, dropped: Counter[str]) -> Iterator[Pair]:
+def emoji_pairs(source: Path, dropped: Counter[str]) -> Iterator[PackedPair]:
     """Yield the Fluent 3D emoji that emojibase describes, without skin-tone variants."""
     assets = source / "emoji/package/assets"
     described = json.loads((source / "emojidata/package/en/data.json").read_text())
@@ -111,7 +111,7 @@ def emoji_pairs(source: Path, dropped: Counter[str]) -> Iterator[Pair]:
         label = entry["label"].lower().replace(": ", " ")
         title = f"flag of {label.removeprefix('flag ')}" if "flag" in subgroup else label
         ending = f"3d emoji of {' '.join(words(subgroup))}"
-        yield Pair(
+        yield PackedPair(
             key=f"emoji/{path.stem}",
             title=title,
             caption=caption_of(title, [t.lower() for t in entry.get("tags", [])][:5], ending),
@@ -141,7 +141,7 @@ def clipart_title(name: str, title: str, creator: str, common: Counter[str]) -> 
     return " ".join(kept[:8])
 
 
-def clipart_pairs(source: Path, dropped: Counter[str]) -> Iterator[Pair]:
+def clipart_pairs(source: Path, dropped: Counter[str]) -> Iterator[PackedPair]:
     """Yield the Open Clip Art pictures with the title and keywords of their SVG metadata."""
     root = source / "openclipart/usr/share/openclipart"
     found: list[tuple[str, str, list[str], str]] = []
@@ -174,7 +174,7 @@ def clipart_pairs(source: Path, dropped: Counter[str]) -> Iterator[Pair]:
             continue
         leaf = " ".join(words(folder.rpartition("/")[2]))
         ending = f"clip art of {leaf}" if leaf not in NOISE else "clip art"
-        yield Pair(
+        yield PackedPair(
             key=f"clipart/{name}",
             title=title,
             caption=caption_of(title, sorted(set(kept), key=kept.index), ending),
@@ -232,7 +232,7 @@ def build(source: Path, out: Path) -> dict[str, object]:
     dropped: Counter[str] = Counter()
     seen_pictures: set[bytes] = set()
     per_caption: defaultdict[str, int] = defaultdict(int)
-    kept: list[tuple[Pair, bytes]] = []
+    kept: list[tuple[PackedPair, bytes]] = []
     for pair in [*emoji_pairs(source, dropped), *clipart_pairs(source, dropped)]:
         rendered = square_webp(pair.image_path)
         if isinstance(rendered, str):

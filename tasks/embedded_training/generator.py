@@ -35,7 +35,7 @@ MILESTONES = (25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 1_500_000, 2
 
 
 @dataclass(frozen=True)
-class Stage:
+class Phase:
     """Which scenes are trained on from a number of images on."""
 
     start: int
@@ -43,14 +43,14 @@ class Stage:
 
 
 CURRICULUM = (
-    Stage(0, World(40, (45, 15, 36))),
-    Stage(300_000, World(40, (20, 20, 55))),
+    Phase(0, World(40, (45, 15, 36))),
+    Phase(300_000, World(40, (20, 20, 55))),
 )
 
 
 def world_at(images: int) -> World:
-    """The world of the curriculum's stage."""
-    return [stage.world for stage in CURRICULUM if stage.start <= images][-1]
+    """The world of the curriculum's phase."""
+    return [phase.world for phase in CURRICULUM if phase.start <= images][-1]
 
 
 class Chunks:

@@ -12,7 +12,7 @@ from data.artifacts import Artifact
 from tasks.config.base import Config
 from tasks.config.parts import PartsConfig, RuntimeConfig
 from tasks.runner.context import StageContext
-from tasks.runner.fingerprint import fingerprint
+from tasks.runner.fingerprint import stage_fingerprint
 from tasks.runner.registry import stage_of
 from tasks.runner.stage import Stage
 from tasks.runner.store import store_folder
@@ -109,9 +109,9 @@ def plan(
         inputs = {
             parameter: planned[maker].artifact for parameter, maker in dag.makers[name].items()
         }
-        marks = {parameter: artifact.fingerprint for parameter, artifact in inputs.items()}
-        mark = fingerprint(stage, config, settings.parts, marks)
-        artifact = stage.makes(name, mark, store_folder() / name / mark)
+        fingerprints = {parameter: artifact.fingerprint for parameter, artifact in inputs.items()}
+        fingerprint = stage_fingerprint(stage, config, settings.parts, fingerprints)
+        artifact = stage.makes(name, fingerprint, store_folder() / name / fingerprint)
         planned[name] = PlannedStage(
             stage, number, config, settings.parts, settings.runtime, inputs, artifact
         )

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from data.artifacts import Artifact, Manifest, describe_files, problems_of, write_manifest
 from tasks.runner.context import StageContext
 from tasks.runner.dag import PlannedStage
-from tasks.runner.fingerprint import fingerprint
+from tasks.runner.fingerprint import stage_fingerprint
 from tasks.runner.places import work
 from tasks.runner.record import StageRecord
 from tasks.runner.stage import StageCall
@@ -154,10 +154,10 @@ class Execution:
         before = None if begins_with is None else begins_with(planned.config)
         if before is None:
             return None
-        marks = {name: artifact.fingerprint for name, artifact in planned.inputs.items()}
-        mark = fingerprint(planned.stage, before, planned.parts, marks)
-        path = planned.artifact.path.with_name(mark)
-        return find(planned.stage.makes(planned.stage.name, mark, path))
+        fingerprints = {name: artifact.fingerprint for name, artifact in planned.inputs.items()}
+        fingerprint = stage_fingerprint(planned.stage, before, planned.parts, fingerprints)
+        path = planned.artifact.path.with_name(fingerprint)
+        return find(planned.stage.makes(planned.stage.name, fingerprint, path))
 
     def _manifest(
         self, folder: Path, metrics: dict[str, float], run_id: str, seconds: float, resumed: bool

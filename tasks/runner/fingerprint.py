@@ -14,7 +14,9 @@ from tasks.paths import var_folder
 from tasks.runner.stage import Stage
 
 
-def fingerprint(stage: Stage, config: Config, parts: PartsConfig, inputs: Mapping[str, str]) -> str:
+def stage_fingerprint(
+    stage: Stage, config: Config, parts: PartsConfig, inputs: Mapping[str, str]
+) -> str:
     """Hash of a stage, its version and configuration, its frozen parts' weights and its inputs.
 
     Args:

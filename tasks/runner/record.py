@@ -24,10 +24,10 @@ class StageRecord:
     def begin(self, tags: Mapping[str, str]) -> str:
         """Start a run with the stage's configuration and inputs; returns its id."""
         planned = self.planned
-        name, mark = planned.stage.name, planned.artifact.fingerprint
+        name, fingerprint = planned.stage.name, planned.artifact.fingerprint
         run_id = mlflow_runs.start_run(
             f"{planned.number}-{name}",
-            {**self.tags, **tags, "stage": name, "fingerprint": mark},
+            {**self.tags, **tags, "stage": name, "fingerprint": fingerprint},
             self.parent,
         )
         mlflow_runs.log_params(run_id, planned.config.model_dump(mode="json"))

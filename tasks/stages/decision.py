@@ -33,7 +33,7 @@ from tasks.training.decision_model import Examples, train_decision_model, with_s
 from tasks.training.loop import RANDOM, finish
 
 STAGE = StageDeclaration(
-    version=3,
+    version=4,
     description="Votes and the decision model",
     headlines=("macro_f1", "majority_macro_f1"),
     parts=("language", "vision", "generator"),

@@ -77,7 +77,7 @@ def test_it_begins_from_what_was_shipped(micro, tmp_path):
 
 
 def test_the_curriculum_changes_at_its_marks():
-    for stage in generator.CURRICULUM:
-        assert generator.world_at(stage.start) == stage.world
-        if stage.start:
-            assert generator.world_at(stage.start - 1) != stage.world
+    for phase in generator.CURRICULUM:
+        assert generator.world_at(phase.start) == phase.world
+        if phase.start:
+            assert generator.world_at(phase.start - 1) != phase.world

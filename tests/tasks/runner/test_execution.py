@@ -15,7 +15,7 @@ from tasks.runner import execution as execution_module
 from tasks.runner.context import StageContext
 from tasks.runner.dag import PlannedStage
 from tasks.runner.execution import Execution
-from tasks.runner.fingerprint import fingerprint
+from tasks.runner.fingerprint import stage_fingerprint
 from tasks.runner.record import StageRecord
 from tasks.runner.registry import stage_named
 from tasks.runner.stage import Stage, StageDeclaration
@@ -151,7 +151,7 @@ def test_too_little_room_is_said_before_work_begins(probe):
 def fingerprints(overrides):
     config = tiny().with_overrides(overrides)
     stage = stage_named("mapper")
-    return fingerprint(stage, config.mapper, config.parts, {"adapters": "a", "targets": "t"})
+    return stage_fingerprint(stage, config.mapper, config.parts, {"adapters": "a", "targets": "t"})
 
 
 def test_fingerprints_follow_what_bears_on_the_result():
@@ -168,19 +168,19 @@ def test_fingerprints_follow_inputs_version_and_weights():
     config = tiny()
     stage = stage_named("adapters")
     inputs = {"images": "d", "features": "c"}
-    base = fingerprint(stage, config.adapters, config.parts, inputs)
+    base = stage_fingerprint(stage, config.adapters, config.parts, inputs)
     changed = {**inputs, "images": "e"}
-    assert fingerprint(stage, config.adapters, config.parts, changed) != base
+    assert stage_fingerprint(stage, config.adapters, config.parts, changed) != base
     declared = replace(stage.declared, version=stage.declared.version + 1)
     newer = replace(stage, declared=declared)
-    assert fingerprint(newer, config.adapters, config.parts, inputs) != base
+    assert stage_fingerprint(newer, config.adapters, config.parts, inputs) != base
     other = config.with_overrides({"parts.language.name": "embedded"})
-    assert fingerprint(stage, config.adapters, other.parts, inputs) != base
+    assert stage_fingerprint(stage, config.adapters, other.parts, inputs) != base
     other = config.with_overrides({"parts.generator.steps": 7})
-    assert fingerprint(stage, config.adapters, other.parts, inputs) == base
+    assert stage_fingerprint(stage, config.adapters, other.parts, inputs) == base
     # The targets come from the text encoder: another way of sampling makes no new ones.
     targets, images = stage_named("text_targets"), {"images": "d"}
-    made = fingerprint(targets, config.text_targets, config.parts, images)
-    assert fingerprint(targets, config.text_targets, other.parts, images) == made
+    made = stage_fingerprint(targets, config.text_targets, config.parts, images)
+    assert stage_fingerprint(targets, config.text_targets, other.parts, images) == made
     moved = config.with_overrides({"parts.generator.name": "embedded"})
-    assert fingerprint(targets, config.text_targets, moved.parts, images) != made
+    assert stage_fingerprint(targets, config.text_targets, moved.parts, images) != made

@@ -29,7 +29,7 @@ def test_it_helps_where_both_are_trained_together(tiny_run, tmp_path_factory):
     assert found["data_dependent"]["validation_l_g"] < found["random"]["validation_l_g"]
 
 
-def test_a_mapper_and_its_rivals_lie_side_by_side(by_initialization):
+def test_a_mapper_and_its_baselines_lie_side_by_side(by_initialization):
     context, metrics = by_initialization["data_dependent"]
     assert {p.stem for p in context.out.glob("*.safetensors")} == set(KINDS)
     assert metrics["mean_target_l_g"] > 0
