@@ -6,7 +6,7 @@ import pyarrow as pa
 
 VERSION = 1
 # Versions that are not the first.
-_NEWER = {"images": 2, "text_targets": 2, "features": 2, "img_states": 2}
+_NEWER = {"images": 3, "text_targets": 2, "features": 2, "img_states": 2}
 _META = "gill.schema"
 
 
@@ -36,6 +36,7 @@ IMAGES = _named(
         ("original_width", pa.int32()),
         ("original_height", pa.int32()),
         ("sha256", pa.string()),  # of the bytes as they came
+        ("truth", pa.string()),  # what the image shows, as JSON, where the source knows it
     ],
 )
 

@@ -44,6 +44,7 @@ class Row:
     origin: str
     source: str
     reason: str = ""
+    truth: str = ""
 
 
 def shard_name(split: str, number: int) -> str:
@@ -162,6 +163,7 @@ class OpenShard:
                     "caption": row.caption,
                     "origin": row.origin,
                     "source": row.source,
+                    "truth": row.truth,
                     "image": os.pread(self._spool.fileno(), length, offset),
                     **described,
                 }

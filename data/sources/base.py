@@ -23,6 +23,7 @@ class Pair:
     Attributes:
         origin: where the image is from; the address to fetch when ``image`` is None.
         title: a short caption, or "".
+        truth: what the image shows, as JSON, where the source knows it; else "".
     """
 
     key: str
@@ -31,6 +32,7 @@ class Pair:
     source: str
     image: bytes | None
     title: str = ""
+    truth: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,14 @@ class SourceSettings:
         paths: split -> files, or the split's name in the data set; with an optional ``[from:to]``.
         limit: at most this many rows of each split, or None for all.
         images: the folder that names in a list are in.
+        scenes: how many the embedded world paints for training.
         dataset: a Hugging Face data set or a folder. columns, revision: of it.
     """
 
     paths: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
     images: str = ""
+    scenes: int = 0
     dataset: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     revision: str = "main"

@@ -9,10 +9,12 @@ from data.sources.captioned_files import CaptionedFiles
 from data.sources.captioned_urls import CaptionedUrls
 from data.sources.embedded_pack import EmbeddedPack
 from data.sources.huggingface import HuggingFaceDataset
+from data.sources.scenes import ScenesAndDrawings
 from data.sources.webdataset import TarFiles
 
 SOURCES: Mapping[str, Callable[[SourceSettings], Source]] = {
     "embedded": EmbeddedPack.of,
+    "scenes": ScenesAndDrawings.of,
     "cc3m": CaptionedUrls.of,
     "folder": CaptionedFiles.of,
     "webdataset": TarFiles.of,

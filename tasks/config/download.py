@@ -8,14 +8,14 @@ from pydantic import model_validator
 
 from data.download.settings import FetchPlan, HttpLimits, ImageRules
 from gill.settings import setting
-from tasks.config.base import unfingerprinted
+from tasks.config.base import EMBEDDED, unfingerprinted
 from tasks.config.data import ShardedConfig
 
 
 class DownloadConfig(ShardedConfig, FetchPlan, ImageRules, HttpLimits):
     """Pairs into image shards; docs/how-to/your-own-data.md says what each source wants."""
 
-    source: Literal["embedded", "cc3m", "folder", "webdataset", "huggingface"] = setting(
+    source: Literal["embedded", "scenes", "cc3m", "folder", "webdataset", "huggingface"] = setting(
         "embedded", "of the pairs"
     )
     paths: dict[str, str] = setting(
@@ -25,6 +25,13 @@ class DownloadConfig(ShardedConfig, FetchPlan, ImageRules, HttpLimits):
     dataset: str = setting("", "huggingface: a hub name or a folder")
     columns: dict[str, str] = setting({}, "huggingface: caption and image or url to their columns")
     revision: str = setting("main", "huggingface: of the data set")
+    scenes: int = unfingerprinted(  # the source's identity has it
+        6000,
+        "scenes: painted for training; a tenth as many for validation, a fifth for the test",
+        unit="scenes",
+        source=EMBEDDED,
+        ge=10,
+    )
     limit: int | None = setting(None, "of each split at most; none: all", unit="pairs", ge=1)
     duplicates: Literal["keep", "drop"] = setting("keep", "images that repeat another's bytes")
     placeholders: Literal["keep", "drop"] = setting(

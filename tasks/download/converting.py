@@ -57,7 +57,7 @@ def _write(
                 row = Row(pair.key, pair.caption, pair.place, "")
                 shard.fail(row, pair.reason, pair.place)
                 continue
-            row = Row(pair.key, pair.caption, pair.origin, pair.source)
+            row = Row(pair.key, pair.caption, pair.origin, pair.source, truth=pair.truth)
             if isinstance(image, EncodedImage):
                 shard.add(row, pair.image or b"", image, shard.keep(image.data))
             elif isinstance(image, ImageError):

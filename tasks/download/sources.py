@@ -15,6 +15,7 @@ def source_of(config: DownloadConfig) -> Source:
             paths=config.paths,
             limit=config.limit,
             images=config.images,
+            scenes=config.scenes,
             dataset=config.dataset,
             columns=config.columns,
             revision=config.revision,

@@ -9,7 +9,7 @@ from data import schemas
 
 def test_a_kind_and_version_survive_a_file(tmp_path):
     for schema, name in (
-        (schemas.IMAGES, "images/2"),
+        (schemas.IMAGES, "images/3"),
         (schemas.FAILURES, "failures/1"),
         (schemas.features(4), "features/2"),
         (schemas.text_targets(2, 4), "text_targets/2"),
@@ -24,13 +24,13 @@ def test_a_kind_and_version_survive_a_file(tmp_path):
 
 def test_other_kinds_and_versions_are_refused_with_place_and_remedy():
     with pytest.raises(
-        schemas.SchemaError, match=r"x\.parquet holds images/2, not failures/1; .*run its stage"
+        schemas.SchemaError, match=r"x\.parquet holds images/3, not failures/1; .*run its stage"
     ):
         schemas.check(schemas.IMAGES, "failures", "x.parquet")
-    with pytest.raises(schemas.SchemaError, match="holds none, not images/2"):
+    with pytest.raises(schemas.SchemaError, match="holds none, not images/3"):
         schemas.check(pa.schema([("key", pa.string())]), "images", "x.parquet")
-    old = schemas.IMAGES.with_metadata({"gill.schema": "images/1"})
-    with pytest.raises(schemas.SchemaError, match="images/1, not images/2"):
+    old = schemas.IMAGES.with_metadata({"gill.schema": "images/2"})
+    with pytest.raises(schemas.SchemaError, match="images/2, not images/3"):
         schemas.check(old, "images", "x.parquet")
 
 

@@ -21,7 +21,7 @@ def test_a_shard_comes_back_as_it_was(tmp_path):
 def test_another_kind_or_a_damaged_file_is_named(tmp_path):
     path = tmp_path / "features" / "train-00000.parquet"
     write_shard(path, feature_table(["a"]))
-    with pytest.raises(schemas.SchemaError, match="features/2, not images/2"):
+    with pytest.raises(schemas.SchemaError, match="features/2, not images/3"):
         read_table(path, kind="images")
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ShardError, match=r"train-00000\.parquet"):

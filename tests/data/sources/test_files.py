@@ -158,10 +158,19 @@ def test_names_are_what_tells_files_apart():
 
 
 def test_every_source_is_made_from_its_settings():
-    given = SourceSettings({"train": "t"}, 7, "images", "set", {"caption": "c", "url": "u"}, "abc")
+    given = SourceSettings(
+        paths={"train": "t"},
+        limit=7,
+        images="images",
+        scenes=60,
+        dataset="set",
+        columns={"caption": "c", "url": "u"},
+        revision="abc",
+    )
     made = {name: make(given) for name, make in SOURCES.items()}
     assert {source.limit for source in made.values()} == {7}
     assert made["folder"].images == "images"
     assert made["huggingface"] == HuggingFaceDataset("set", given.columns, {"train": "t"}, "abc", 7)
     assert {n for n, source in made.items() if source.remote} == {"cc3m", "huggingface"}
     assert made["webdataset"].paths == {"train": "t"}
+    assert made["scenes"].scenes == 60
