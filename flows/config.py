@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from flows.overrides import ConfigError, check_override
 from gill.losses import GenerationLossWeight
-from gill.settings import setting
+from gill.settings import said, setting
 from tasks.config.adapters import AdaptersConfig
 from tasks.config.base import Config
 from tasks.config.data import ClipFeaturesConfig, IndexConfig, TextTargetsConfig
@@ -25,7 +25,9 @@ class PipelineConfig(GenerationLossWeight, Config):
 
     parts: PartsConfig
     schedule: Literal["staged", "joint"] = setting(
-        "staged", "staged: the adapters, then the mapper; joint: both together, as in the paper"
+        "staged",
+        "staged: the adapters, then the mapper; joint: both together, as in the paper",
+        source="docs/experiments.md, Staged against joint",
     )
     runtime: RuntimeConfig = RuntimeConfig()
     download: DownloadConfig = DownloadConfig()
@@ -42,6 +44,17 @@ class PipelineConfig(GenerationLossWeight, Config):
         """The joint stage's settings are those of the adapters and the mapper."""
         return JointConfig.composed(self.adapters, self.mapper, self)
 
+    @model_validator(mode="after")
+    def _whole_parts_for_workers(self) -> Self:
+        """Each worker gets a part of a batch, and all parts are of a size."""
+        for name, stage in (("adapters", self.adapters), ("mapper", self.mapper)):
+            if stage.batch_size % self.runtime.workers:
+                raise ValueError(
+                    f"runtime.workers is {self.runtime.workers}; it must divide {name}.batch_size, "
+                    f"which is {stage.batch_size}"
+                )
+        return self
+
     def keys(self) -> list[str]:
         """Every key that can be overridden, such as ``mapper.learning_rate``."""
         return list(_keys(self, ""))
@@ -50,7 +63,7 @@ class PipelineConfig(GenerationLossWeight, Config):
         """A copy with some keys changed.
 
         Raises:
-            ConfigError: a key is unknown or renamed, or a value does not fit.
+            ConfigError: a key is unknown or renamed, or a value makes no sense.
         """
         values = self.model_dump()
         known = self.keys()
@@ -64,11 +77,7 @@ class PipelineConfig(GenerationLossWeight, Config):
         try:
             return PipelineConfig.model_validate(values)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})"
-                for e in error.errors()
-            )
-            raise ConfigError(f"the overrides do not fit: {problems}") from error
+            raise ConfigError(said(error)) from error
 
 
 def _keys(model: BaseModel, prefix: str) -> Iterator[str]:

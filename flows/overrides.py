@@ -47,17 +47,29 @@ def parsed(settings: Sequence[str]) -> dict[str, Any]:
     """Overrides from texts such as ``mapper.learning_rate=5e-4``; values are JSON or plain words.
 
     Raises:
-        ConfigError: a text has no ``=``.
+        ConfigError: a text has no ``=``, or a key is given twice.
     """
     found: dict[str, Any] = {}
     for text in settings:
         key, equals, value = text.partition("=")
+        key = key.strip()
         if not equals:
             raise ConfigError(f"{text!r} is no setting; write it as mapper.learning_rate=5e-4")
+        if key in found:
+            raise ConfigError(f"{key!r} is given twice, with {found[key]!r} and {value!r}")
         try:
-            found[key.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            found[key.strip()] = value
+            found[key] = json.loads(value, object_pairs_hook=_once_each)
+        except ConfigError:
+            raise
+        except (ValueError, RecursionError):  # plain words; or numbers and lists beyond all bounds
+            found[key] = value
+    return found
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ConfigError(f"{[key for key, _ in pairs]} names one key twice")
     return found
 
 

@@ -23,7 +23,12 @@ class DecisionSettings(ComponentSettings):
     """How the decision model is regularized."""
 
     dropout: float = setting(
-        0.5, "of the [IMG0] state, while it trains", source=REFERENCE, ge=0, lt=1
+        0.5,
+        "of the [IMG0] state, while it trains",
+        unit="probability",
+        source=REFERENCE,
+        ge=0,
+        lt=1,
     )
 
 

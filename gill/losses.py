@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from gill.settings import PAPER, REFERENCE, ComponentSettings, setting
 
 GenerationForm = Literal["norm", "squared"]
+_HEAVIEST = 1e6  # weight of a loss
+
+
+def _weight(description: str) -> Any:
+    return setting(1.0, description, unit="times", source=PAPER, ge=0, le=_HEAVIEST)
 
 
 class AdapterLossWeights(ComponentSettings):
     """Weights of the adapters' three losses."""
 
-    captioning_weight: float = setting(1.0, "of l_c among the losses", source=PAPER)
-    img_prediction_weight: float = setting(1.0, "of l_p among the losses", source=PAPER)
-    retrieval_weight: float = setting(1.0, "of l_r among the losses", source=PAPER)
+    captioning_weight: float = _weight("of l_c among the losses")
+    img_prediction_weight: float = _weight("of l_p among the losses")
+    retrieval_weight: float = _weight("of l_r among the losses")
+
+    @model_validator(mode="after")
+    def _some_loss(self) -> Self:
+        if not (self.captioning_weight or self.img_prediction_weight or self.retrieval_weight):
+            raise ValueError(
+                "captioning_weight, img_prediction_weight and retrieval_weight are all 0; one must "
+                "be above 0, or nothing is learnt"
+            )
+        return self
 
 
 class GenerationLossWeight(ComponentSettings):
     """Weight of the mapper's loss beside the adapters'."""
 
-    generation_weight: float = setting(
-        1.0, "of l_g among the losses of the joint schedule", source=PAPER
-    )
+    generation_weight: float = _weight("of l_g among the losses of the joint schedule")
 
 
 class GenerationLossForm(ComponentSettings):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from typing_extensions import override
 
-from gill.settings import REFERENCE, ComponentSettings, setting
+from gill.settings import REFERENCE, WIDEST, ComponentSettings, setting
 
 MapperKind = Literal["gill", "linear", "mlp", "encoder"]
 
@@ -23,12 +24,39 @@ class MapperSize(ComponentSettings):
     kind: MapperKind = setting(
         "gill", "of the mapper that images are generated with", source=REFERENCE
     )
-    hidden_dim: int = setting(512, "width between the two maps at its ends", source=REFERENCE)
-    layers: int = setting(
-        4, "of the encoder, and as many of the decoder", unit="layers", source=REFERENCE
+    hidden_dim: int = setting(
+        512,
+        "width between the two maps at its ends, a multiple of heads",
+        unit="dimensions",
+        source=REFERENCE,
+        ge=1,
+        le=WIDEST,
     )
-    heads: int = setting(4, "of each attention", unit="heads", source=REFERENCE)
-    feedforward_dim: int = setting(2048, "width inside the feed-forward layers", source=REFERENCE)
+    layers: int = setting(
+        4,
+        "of the encoder, and as many of the decoder",
+        unit="layers",
+        source=REFERENCE,
+        ge=1,
+        le=256,
+    )
+    heads: int = setting(4, "of each attention", unit="heads", source=REFERENCE, ge=1, le=1024)
+    feedforward_dim: int = setting(
+        2048,
+        "width inside the feed-forward layers",
+        unit="dimensions",
+        source=REFERENCE,
+        ge=1,
+        le=WIDEST,
+    )
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Self:
+        if self.hidden_dim % self.heads:
+            raise ValueError(
+                f"heads is {self.heads}; it must divide hidden_dim, which is {self.hidden_dim}"
+            )
+        return self
 
 
 @contextmanager

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from gill.mapper import MapperSize
-from gill.settings import REFERENCE, ComponentSettings, setting
+from gill.settings import REFERENCE, WIDEST, ComponentSettings, setting
 
 
 class AdapterSize(ComponentSettings):
     """The sizes of the adapters that one chooses."""
 
     num_img_tokens: int = setting(
-        8, "r, the [IMG] tokens of an image", unit="tokens", source=REFERENCE, ge=1
+        8, "r, the [IMG] tokens of an image", unit="tokens", source=REFERENCE, ge=1, le=1024
     )
     num_visual_tokens: int = setting(
-        4, "k, the input embeddings that an image becomes", unit="tokens", source=REFERENCE, ge=1
+        4,
+        "k, the input embeddings that an image becomes",
+        unit="tokens",
+        source=REFERENCE,
+        ge=1,
+        le=1024,
     )
-    retrieval_dim: int = setting(256, "width of the space of retrieval", source=REFERENCE, ge=1)
+    retrieval_dim: int = setting(
+        256,
+        "width of the space of retrieval",
+        unit="dimensions",
+        source=REFERENCE,
+        ge=1,
+        le=WIDEST,
+    )
 
 
 class AdapterSpec(AdapterSize):

@@ -12,31 +12,40 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from gill.data_parallel import WorkerGroup
-from gill.settings import REFERENCE, ComponentSettings, setting
+from gill.settings import LARGEST_SEED, MOST, MOST_TOGETHER, REFERENCE, ComponentSettings, setting
 
 Schedule = Literal["step", "cosine", "trapezoid"]
 Precision = Literal["float32", "bfloat16", "float16"]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Optimization(ComponentSettings):
     """AdamW and its schedule."""
 
-    steps: int = setting(..., "updates of the weights", unit="steps", ge=1)
-    learning_rate: float = setting(
-        1e-3, "of AdamW, once the warm-up is over", source=REFERENCE, gt=0
+    steps: int = setting(
+        ..., "updates of the weights", unit="steps", source="each stage's own", ge=1, le=MOST
     )
-    betas: tuple[float, float] = setting(
+    learning_rate: float = setting(
+        1e-3, "of AdamW, once the warm-up is over", source=REFERENCE, gt=0, le=10
+    )
+    betas: tuple[Beta, Beta] = setting(
         (0.9, 0.95), "decay rates of AdamW's two moments", source=REFERENCE
     )
-    weight_decay: float = setting(0.01, "of AdamW", source=REFERENCE)
+    weight_decay: float = setting(0.01, "of AdamW", source=REFERENCE, ge=0, le=10)
     warmup_steps: int = setting(
-        0, "the learning rate grows linearly over so many", unit="steps", source="none"
+        0,
+        "the learning rate grows linearly over so many",
+        unit="steps",
+        source="no warm-up where a stage asks for none",
+        ge=0,
+        le=MOST,
     )
     schedule: Schedule = setting(
         "step",
@@ -45,21 +54,38 @@ class Optimization(ComponentSettings):
         source=REFERENCE,
     )
     decay_every: int = setting(
-        0, "between two drops of the schedule `step`; 0: none", unit="steps", source="none"
+        0,
+        "between two drops of the schedule `step`; 0: none",
+        unit="steps",
+        source="no drop where a stage asks for none",
+        ge=0,
+        le=MOST,
     )
     decay_factor: float = setting(
-        0.1, "what a drop of the schedule `step` multiplies the rate by", source=REFERENCE
+        0.1,
+        "what a drop of the schedule `step` multiplies the rate by",
+        unit="times",
+        source=REFERENCE,
+        gt=0,
+        le=1,
     )
-    gradient_clip: float = setting(1.0, "norm that gradients are cut to", source=REFERENCE)
+    gradient_clip: float = setting(
+        1.0, "norm that gradients are cut to", unit="l2 norm", source=REFERENCE, gt=0, le=MOST
+    )
     accumulate: int = setting(
         1,
         "parts that a batch is trained on in: saves memory and leaves the update as it is",
         unit="parts",
         source="a whole batch at once",
         ge=1,
+        le=MOST_TOGETHER,
     )
-    precision: Precision = setting("float32", "of matrix products in training", source="exact")
-    seed: int = setting(0, "of weights, order, dropout and packing", source="arbitrary")
+    precision: Precision = setting(
+        "float32", "of matrix products in training", source="exact where a stage asks for no other"
+    )
+    seed: int = setting(
+        0, "of weights, order, dropout and packing", source="arbitrary", ge=0, le=LARGEST_SEED
+    )
 
 
 def learning_rate(config: Optimization, step: int) -> float:

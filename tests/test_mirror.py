@@ -53,7 +53,6 @@ TESTED_IN = {
     "flows/local/run.py": "flows/test_services.py",
     "flows/local/services.py": "flows/test_services.py",
     "flows/local/summary.py": "flows/test_summary.py",
-    "flows/overrides.py": "flows/test_config.py",
     "gill/backbones/fitting.py": "gill/backbones/test_backbones.py",
     "gill/backbones/language.py": "gill/test_model.py",
     "gill/backbones/testing/micro_models.py": "gill/test_model.py",

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import model_validator
 
 from gill.losses import AdapterLossWeights
-from gill.settings import PAPER, REFERENCE, setting
+from gill.settings import MOST, MOST_TOGETHER, PAPER, REFERENCE, UNMEASURED, setting
 from gill.specs import AdapterSize
 from tasks.config.base import EMBEDDED, unfingerprinted
 from tasks.config.training import PairsTrainingConfig
@@ -17,7 +17,7 @@ class AdaptersConfig(PairsTrainingConfig, AdapterSize, AdapterLossWeights):
     """W_cap, E_img, W_t2i, W_i2t and the temperature."""
 
     max_tokens: int = setting(
-        32, "of a caption with its [IMG] tokens", unit="tokens", source=REFERENCE, ge=2
+        32, "of a caption with its [IMG] tokens", unit="tokens", source=REFERENCE, ge=2, le=100_000
     )
     initial_prompt: str = setting(
         "",
@@ -29,11 +29,18 @@ class AdaptersConfig(PairsTrainingConfig, AdapterSize, AdapterLossWeights):
         1.0,
         "learning rate of W_cap, as a factor of learning_rate; from a start as text it wants "
         "smaller steps",
+        unit="times",
         source=REFERENCE,
         gt=0,
+        le=1000,
     )
     packing_probability: float = setting(
-        0.5, "that the examples of a batch are joined in pairs", source=PAPER, ge=0, le=1
+        0.5,
+        "that the examples of a batch are joined in pairs",
+        unit="probability",
+        source=PAPER,
+        ge=0,
+        le=1,
     )
     # Further steps of W_t2i, W_i2t and the temperature on the cached [IMG] states, once E_img is
     # fixed: they cost no pass of the language model.
@@ -43,15 +50,30 @@ class AdaptersConfig(PairsTrainingConfig, AdapterSize, AdapterLossWeights):
         unit="steps",
         source=REFERENCE,
         ge=0,
+        le=MOST,
     )
-    refine_batch_size: int = setting(512, "in these", unit="pairs", source=EMBEDDED, ge=2)
-    refine_learning_rate: float = setting(1e-3, "in these, with cosine", source=EMBEDDED, gt=0)
-    refine_weight_decay: float = setting(0.1, "in these", source=EMBEDDED, ge=0)
+    refine_batch_size: int = setting(
+        512, "in these", unit="pairs", source=EMBEDDED, ge=2, le=MOST_TOGETHER
+    )
+    refine_learning_rate: float = setting(
+        1e-3, "in these, with cosine", source=EMBEDDED, gt=0, le=10
+    )
+    refine_weight_decay: float = setting(0.1, "in these", source=EMBEDDED, ge=0, le=10)
     refine_noise: float = setting(
-        0.5, "added to both inputs, relative to their deviation", source=EMBEDDED, ge=0
+        0.5,
+        "added to both inputs, relative to their deviation",
+        unit="standard deviations",
+        source=EMBEDDED,
+        ge=0,
+        le=100,
     )
     state_batch_size: int = unfingerprinted(
-        64, "captions whose [IMG] states are computed together", unit="captions", ge=1
+        64,
+        "captions whose [IMG] states are computed together",
+        unit="captions",
+        source=UNMEASURED,
+        ge=1,
+        le=MOST_TOGETHER,
     )
 
     @model_validator(mode="after")

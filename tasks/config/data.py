@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from gill.settings import setting
-from tasks.config.base import Config, unfingerprinted
+from gill.settings import MOST_TOGETHER, UNMEASURED, setting
+from tasks.config.base import PLAIN, Config, Line, SplitName, Unique, unfingerprinted
 
 
 class ShardedConfig(Config):
     """A stage whose shards can be shared out over the workers of a Ray cluster, in batches."""
 
     runner: Literal["threads", "ray"] = unfingerprinted(
-        "threads", "threads of this machine, or workers of a Ray cluster"
+        "threads", "threads of this machine, or workers of a Ray cluster", source=PLAIN
     )
-    ray_address: str = unfingerprinted("", "of the cluster; empty: a local one is started")
-    shards_per_task: int = unfingerprinted(64, "that a task makes", unit="shards", ge=1)
-    gpus_per_task: float = unfingerprinted(0, "that Ray sets aside for a task", unit="GPUs", ge=0)
+    ray_address: Line = unfingerprinted(
+        "", "of the cluster; empty: a local one is started", unit="address", source=PLAIN
+    )
+    shards_per_task: int = unfingerprinted(
+        64, "that a task makes", unit="shards", source=UNMEASURED, ge=1, le=MOST_TOGETHER
+    )
+    gpus_per_task: float = unfingerprinted(
+        0, "that Ray sets aside for a task", unit="GPUs", source=PLAIN, ge=0, le=64
+    )
 
 
 class ClipFeaturesConfig(ShardedConfig):
     """Pooled vision features of every image."""
 
-    batch_size: int = unfingerprinted(64, "images that are encoded together", unit="images", ge=1)
+    batch_size: int = unfingerprinted(
+        64,
+        "images that are encoded together",
+        unit="images",
+        source=UNMEASURED,
+        ge=1,
+        le=MOST_TOGETHER,
+    )
 
 
 class TextTargetsConfig(ShardedConfig):
@@ -31,13 +44,21 @@ class TextTargetsConfig(ShardedConfig):
     form: Literal["fp16", "int8"] = setting(
         "fp16",
         "of the stored values: int8 takes 0.52 of the bytes (docs/experiments.md: its error)",
+        source="exact",
     )
     batch_size: int = unfingerprinted(
-        128, "captions that are encoded together", unit="captions", ge=1
+        128,
+        "captions that are encoded together",
+        unit="captions",
+        source=UNMEASURED,
+        ge=1,
+        le=MOST_TOGETHER,
     )
 
 
 class IndexConfig(Config):
     """The images that can be retrieved."""
 
-    splits: tuple[str, ...] = setting(("train",), "whose images are indexed")
+    splits: Annotated[tuple[SplitName, ...], Unique] = setting(
+        ("train",), "whose images are indexed", source="the paper", min_length=1
+    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from gill.decision import DecisionSettings
-from gill.settings import PAPER, setting, with_default
+from gill.settings import MOST, PAPER, setting, with_default
 from gill.training import Optimization
-from tasks.config.base import EMBEDDED, contents
+from tasks.config.base import EMBEDDED, PLAIN, SplitName, Unique, contents
 from tasks.config.training import TrainingConfig
 
 
@@ -16,21 +16,31 @@ class DecisionConfig(TrainingConfig, DecisionSettings):
 
     # A linear classifier of a few hundred prompts: a tenth of the steps of the other stages.
     steps: int = with_default(Optimization, "steps", 2000, EMBEDDED)
-    split: str = setting("validation", "of the prompts: one that no other part was trained on")
-    train_prompts: int = setting(600, "to train on", unit="prompts", source=PAPER, ge=1)
-    validation_prompts: int = setting(600, "to validate on", unit="prompts", source=PAPER, ge=1)
-    votes: int = setting(5, "for each prompt", unit="votes", source=PAPER, ge=1)
+    split: SplitName = setting(
+        "validation",
+        "of the prompts: one that no other part was trained on",
+        source="docs/reference/evaluation.md, Decisions",
+    )
+    train_prompts: int = setting(600, "to train on", unit="prompts", source=PAPER, ge=1, le=MOST)
+    validation_prompts: int = setting(
+        600, "to validate on", unit="prompts", source=PAPER, ge=1, le=MOST
+    )
+    # No choice wins with fewer than three votes (gill/decision.py), so there would be no label.
+    votes: int = setting(5, "for each prompt", unit="votes", source=PAPER, ge=3, le=1000)
     margin: float = setting(
         0.02,
         "a vote goes to the image whose cosine with the caption is higher by more than this",
         unit="cosine",
         source=EMBEDDED,
         ge=0,
+        le=2,
     )
     # Without it a scorer that likes real images better than this generator's votes "retrieve" for
     # nearly all.
     balance: bool = setting(
-        False, "judge each prompt against the usual gap between generated and retrieved images"
+        False,
+        "judge each prompt against the usual gap between generated and retrieved images",
+        source="off: the votes stay as the scorer casts them",
     )
     votes_file: str = contents(
         "a TSV with votes of people (docs/reference/evaluation.md). Its prompts take the place of "
@@ -41,7 +51,8 @@ class DecisionConfig(TrainingConfig, DecisionSettings):
         "as_is: as they come; weight: in the loss; resample: in the batches",
         source=EMBEDDED,
     )
-    ablations: tuple[Literal["retrieval_score"], ...] = setting(
+    ablations: Annotated[tuple[Literal["retrieval_score"], ...], Unique] = setting(
         ("retrieval_score",),
         "models with a further feature, trained beside the main one to be compared and not kept",
+        source=PLAIN,
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from gill.losses import GenerationLossForm, GenerationLossWeight
 from gill.mapper import MapperKind, MapperSize
 from gill.settings import REFERENCE, setting
 from tasks.config.adapters import AdaptersConfig
-from tasks.config.base import Config
+from tasks.config.base import Config, Unique
 from tasks.config.training import PairsTrainingConfig
 
 
@@ -26,7 +26,7 @@ class MapperDesign(MapperSize, GenerationLossForm, Config):
 class MapperConfig(PairsTrainingConfig, MapperDesign):
     """GILLMapper and the baselines that are trained beside it for comparison."""
 
-    baselines: tuple[MapperKind, ...] = setting(
+    baselines: Annotated[tuple[MapperKind, ...], Unique] = setting(
         ("linear",), "kinds that are trained beside it", source=REFERENCE
     )
 
@@ -34,7 +34,9 @@ class MapperConfig(PairsTrainingConfig, MapperDesign):
 class JointConfig(AdaptersConfig, MapperDesign, GenerationLossWeight):
     """The schedule ``joint``: adapters and mapper together, in the adapters' steps."""
 
-    baselines: tuple[()] = setting((), "none; what reads a mapper's artifact asks for them")
+    baselines: tuple[()] = setting(
+        (), "none; what reads a mapper's artifact asks for them", source="the paper"
+    )
 
     @classmethod
     def composed(

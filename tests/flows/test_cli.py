@@ -147,8 +147,8 @@ def test_run_takes_a_stage_settings_and_a_bare_force(monkeypatch):
     given = ["mapper", "--recipe", "tiny", "--set", "mapper.learning_rate=5e-4", "--force"]
     changed = {"mapper.learning_rate": 5e-4}
     assert ran(monkeypatch, *given) == ("tiny", changed, "mapper", True)
-    words = ["--set", "mapper.kind=mlp", "--set", 'evaluate.suites=["vist"]']
-    changed = {"mapper.kind": "mlp", "evaluate.suites": ["vist"]}
+    words = ["--set", "mapper.kind=mlp", "--set", 'evaluate.suites=["generation"]']
+    changed = {"mapper.kind": "mlp", "evaluate.suites": ["generation"]}
     assert ran(monkeypatch, *words) == ("embedded", changed, None, False)
     assert ran(monkeypatch, "joint")[1] == {"schedule": "joint"}
 

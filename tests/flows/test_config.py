@@ -127,6 +127,14 @@ def test_every_setting_says_what_it_means():
     assert len(lines_of(opt_6_7b())) > 180
 
 
+def test_every_setting_says_its_unit_and_where_its_default_comes_from():
+    bare = ("seed", "learning_rate", "weight_decay", "betas")  # numbers without a unit
+    for line in lines_of(opt_6_7b()):
+        assert line.source, line.key
+        if line.kind in ("int", "float", "int | none"):
+            assert bool(line.unit) != line.key.endswith(bare), line.key
+
+
 def test_every_setting_is_declared_once():
     """A class may give an inherited setting another default, and nothing else."""
     for model in models(opt_6_7b()) - {PipelineConfig}:
