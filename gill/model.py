@@ -198,7 +198,8 @@ class GillModel:
 
         The prefix (all before the first [IMG] token) runs without autograd: nothing trainable
         comes before it, so its keys and values are constants. The [IMG] positions then attend to
-        its cache. This equals one pass over the whole sequence.
+        its cache. This equals one pass over the whole sequence, which is made for models whose
+        cache does not serve that (``LanguageModel.abilities``).
         """
         layout = img_layout(
             captions,
@@ -209,12 +210,17 @@ class GillModel:
         )
         device = self.language.device
         prefix_mask = layout.prefix_mask.to(device)
-        with torch.no_grad():
-            before, cache = self.language.hidden(
-                self._embed(layout.prefix), prefix_mask, use_cache=True
-            )
         mask = torch.cat([prefix_mask, layout.mask.to(device)], dim=1)
-        after, _ = self.language.hidden(self._embed(layout.ids), mask, past=cache)
+        if self.language.abilities.cached_training:
+            with torch.no_grad():
+                before, cache = self.language.hidden(
+                    self._embed(layout.prefix), prefix_mask, use_cache=True
+                )
+            after, _ = self.language.hidden(self._embed(layout.ids), mask, past=cache)
+        else:
+            ids = torch.cat([layout.prefix, layout.ids], dim=1)
+            whole, _ = self.language.hidden(self._embed(ids), mask)
+            before, after = whole.split([layout.prefix.shape[1], layout.ids.shape[1]], dim=1)
         states = after.flatten(0, 1)[layout.state_at.to(device)]
         hidden = torch.cat([before, after], dim=1).flatten(0, 1)[layout.before_at.to(device)]
         first = torch.full((len(hidden),), self.adapters.img_tokens.first_id, device=device)
@@ -266,13 +272,14 @@ class GillModel:
 
     def img_logits(self, hidden: Tensor) -> Tensor:
         """Logits of the [IMG] tokens ``(..., r)``, capped as the model caps those of its words."""
-        return self.language.cap(self.adapters.img_tokens.logits(hidden))
+        scaled = self.language.before_head(hidden)
+        return self.language.cap(self.adapters.img_tokens.logits(scaled))
 
     def _token_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
         img = self.img_logits(hidden)
         if self.language.logit_cap is not None:
             return token_loss(self.language.logits(hidden), img, labels)
-        return frozen_head_loss(hidden, img, self.language.head, labels)
+        return frozen_head_loss(self.language.before_head(hidden), img, self.language.head, labels)
 
     def _caption_hidden(self, layout: CaptionLayout, features: Tensor) -> Tensor:
         device = self.language.device

@@ -55,6 +55,8 @@ TESTED_IN = {
     "flows/local/summary.py": "flows/test_summary.py",
     "gill/backbones/fitting.py": "gill/backbones/test_backbones.py",
     "gill/backbones/language.py": "gill/test_model.py",
+    "gill/backbones/language_checks.py": "gill/backbones/test_families.py",
+    "gill/backbones/testing/families.py": "gill/backbones/test_families.py",
     "gill/backbones/testing/micro_models.py": "gill/test_model.py",
     "gill/backbones/vision.py": "gill/backbones/test_backbones.py",
     "gill/evaluation/captioning.py": "gill/evaluation/test_metrics.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,21 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from gill.backbones.language_checks import (
+    Abilities,
+    UnsuitableModelError,
+    abilities_of,
+    check_fit,
+    check_kind,
+    is_encoder_decoder,
+)
 from gill.backbones.packages import packaged
 
 Quantization = Literal["none", "8bit", "4bit"]
-REMEDY = "use a decoder-only model, such as OPT, Llama, Qwen2, GPT-NeoX or Gemma"
+Attention = Literal["auto", "eager", "sdpa", "flex_attention", "flash_attention_2"]
 
-
-class UnsuitableModelError(ValueError):
-    """A model that cannot be GILL's language model; says which, why, and what to use.
-
-    Args:
-        found: the model or its configuration.
-    """
-
-    def __init__(self, name: str, found: Any, why: str) -> None:
-        super().__init__(f"{name} ({type(found).__name__}) {why}; {REMEDY}")
+_CAPS = ("final_logit_softcapping", "logits_soft_cap")  # what Gemma and RecurrentGemma call it
 
 
 class LanguageModel(nn.Module):
@@ -43,7 +43,9 @@ class LanguageModel(nn.Module):
         embed_scale: factor between a row of the matrix and the input embedding (Gemma's is the root
             of its width, elsewhere 1).
         logit_cap: the c of c tanh(logits / c) where the model caps its logits (Gemma 2), else None.
+        logit_scale: factor of the logits before that (Granite's and Cohere's; elsewhere 1).
         max_positions: tokens that a sequence may have, or None where nothing limits it.
+        abilities: which fast passes are right for it; found on a few tokens when it is made.
 
     Raises:
         UnsuitableModelError: it is an encoder, an encoder-decoder, takes no input embeddings or no
@@ -52,7 +54,7 @@ class LanguageModel(nn.Module):
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
         super().__init__()
-        if getattr(model.config, "is_encoder_decoder", False):
+        if is_encoder_decoder(model.config):
             raise UnsuitableModelError(name, model, "is an encoder-decoder")
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.requires_grad_(False).eval()
@@ -71,9 +73,13 @@ class LanguageModel(nn.Module):
         self.tied = self.head.weight.data_ptr() == self.embedding.weight.data_ptr()
         self.embed_scale = float(getattr(self.embedding, "embed_scale", 1.0))
         config = model.config.get_text_config()
-        self.logit_cap: float | None = getattr(config, "final_logit_softcapping", None)
+        caps = (getattr(config, name, None) for name in _CAPS)
+        self.logit_cap: float | None = next((cap for cap in caps if cap is not None), None)
         self.max_positions: int | None = getattr(config, "max_position_embeddings", None)
-        self._check()
+        self.logit_scale = _logit_scale(config)
+        self.abilities = Abilities()
+        check_fit(self)
+        self.abilities = abilities_of(self)
         end = tokenizer.eos_token_id
         self.bos_id: int | None = tokenizer.bos_token_id
         if end is None:
@@ -85,36 +91,6 @@ class LanguageModel(nn.Module):
         # A BOS that is also EOS (GPT-2 style vocabularies) is prepended only if the tokenizer does.
         ids = tokenizer("a")["input_ids"]
         self.prepends_bos = bool(ids) and self.bos_id is not None and ids[0] == self.bos_id
-
-    @torch.no_grad()
-    def _check(self) -> None:
-        """Try the model on two tokens: what it declares does not say whether it fits."""
-        ids = torch.tensor([[0, 1], [0, 2]], device=self.device).clamp(max=self.vocab_size - 1)
-        rows = self.embedding.weight[ids] * self.embed_scale
-        if not torch.allclose(self.embed(ids).float(), rows.float(), rtol=0.02, atol=1e-4):
-            why = "makes its input embeddings in a way that is not known here"
-            raise UnsuitableModelError(self.name, self.model, why)
-        hidden, _ = self.hidden(self.embed(ids), torch.ones_like(ids))
-        if hidden.shape[-1] != self.dim:
-            why = f"has hidden states of width {hidden.shape[-1]}, its embeddings {self.dim}"
-            raise UnsuitableModelError(self.name, self.model, why)
-        hidden = hidden.float()
-        noise = (1e-3 if self.dtype == torch.float32 else 2e-2) * float(hidden.std())
-        if not torch.allclose(hidden[0, 0], hidden[1, 0], atol=noise):
-            why = "is not causal: its state at a token depends on later tokens, as in an encoder"
-            raise UnsuitableModelError(self.name, self.model, why)
-        ours = self.logits(hidden[:, -1]).float()
-        own = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, -1].float()
-        if not torch.allclose(ours, own, rtol=0.05, atol=0.05 * float(own.std())):
-            why = "does more than its output layer between the hidden states and the logits"
-            raise UnsuitableModelError(self.name, self.model, why)
-        with torch.enable_grad():
-            start = self.embed(ids).requires_grad_()
-            hidden, _ = self.hidden(start, torch.ones_like(ids))
-            reached = torch.autograd.grad(hidden[..., 0].float().sum(), start, allow_unused=True)[0]
-        if reached is None or not reached.any():
-            why = "passes no gradient to its input embeddings"
-            raise UnsuitableModelError(self.name, self.model, why)
 
     @property
     def device(self) -> torch.device:
@@ -162,10 +138,13 @@ class LanguageModel(nn.Module):
 
         Args:
             embeddings: ``(batch, new, dim)`` for the positions that are not in ``past``.
-            mask: ``(batch, past + new)``, 1 at real tokens; padding may be anywhere.
+            mask: ``(batch, past + new)``, 1 at real tokens. Padding stands before or after the
+                real tokens of a row and never between them: windows and recurrent states count it.
             past: the cache that an earlier call returned.
             use_cache: whether to return a cache.
         """
+        if past is None and not use_cache and not self.abilities.left_padding:
+            return self._hidden_padded_right(embeddings, mask), None
         arguments: dict[str, Any] = {}
         if self._takes_positions:
             positions = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -177,11 +156,34 @@ class LanguageModel(nn.Module):
             use_cache=use_cache,
             **arguments,
         )
-        return output.last_hidden_state, output.past_key_values if use_cache else None
+        if not use_cache:
+            return output.last_hidden_state, None
+        cache = getattr(output, "past_key_values", None)
+        if cache is None:
+            raise UnsuitableModelError(self.name, self.model, "gives back no key-value cache")
+        return output.last_hidden_state, cache
+
+    def _hidden_padded_right(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        order = mask.argsort(dim=-1, descending=True, stable=True)
+        moved = embeddings.gather(1, order[..., None].expand_as(embeddings))
+        positions = {}
+        if self._takes_positions:
+            positions["position_ids"] = torch.arange(mask.shape[1], device=mask.device)[None]
+        hidden: Tensor = self.base(
+            inputs_embeds=moved.to(self.dtype),
+            attention_mask=mask.gather(1, order),
+            use_cache=False,
+            **positions,
+        ).last_hidden_state
+        return hidden.gather(1, order.argsort(-1)[..., None].expand_as(hidden))
+
+    def before_head(self, hidden: Tensor) -> Tensor:
+        """Hidden states in the scale whose product with the output rows is the logits."""
+        return hidden if self.logit_scale == 1 else hidden * self.logit_scale
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits over the model's own vocabulary, ``(..., vocab_size)``."""
-        return self.cap(self.head(hidden.to(self.dtype)))
+        return self.cap(self.head(self.before_head(hidden).to(self.dtype)))
 
     def cap(self, logits: Tensor) -> Tensor:
         """Cap logits as the model does; those of the [IMG] tokens too."""
@@ -210,6 +212,12 @@ class LanguageModel(nn.Module):
             layer.forward = partial(_checkpointed, layer.forward)
 
 
+def _logit_scale(config: Any) -> float:
+    """Factor that a model puts on its logits: Granite divides them, Cohere multiplies them."""
+    divisor, factor = getattr(config, "logits_scaling", None), getattr(config, "logit_scale", None)
+    return 1 / float(divisor) if divisor else float(factor or 1.0)
+
+
 def _checkpointed(forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     cached = any(named.get(key) is not None for key in ("past_key_values", "layer_past"))
     if cached or not torch.is_grad_enabled():
@@ -221,23 +229,24 @@ def load_pretrained(
     name: str,
     precision: str,
     device: torch.device,
-    attention: str = "sdpa",
+    attention: Attention = "auto",
     quantization: Quantization = "none",
 ) -> LanguageModel:
     """Load a causal LM from a folder or the Hugging Face hub.
 
     Args:
         precision: float32, bfloat16 or float16.
-        attention: Transformers' attention implementation. On a CPU ``eager`` is used for training
-            (the fused backward is several times slower there at these lengths).
+        attention: Transformers' attention implementation. ``auto`` takes the best that the model
+            supports; on a CPU ``eager``, since the fused backward is several times slower there at
+            these lengths.
         quantization: ``8bit`` (LLM.int8) or ``4bit`` (NF4) weights of the layers, by bitsandbytes.
 
     Raises:
         UnsuitableModelError: the configuration is not a causal LM's.
+        ValueError: the model does not support the attention implementation.
         ModuleNotFoundError: quantised loading is asked for and bitsandbytes is not installed.
     """
     from transformers import (
-        MODEL_FOR_CAUSAL_LM_MAPPING,
         AutoConfig,
         AutoModelForCausalLM,
         AutoTokenizer,
@@ -245,8 +254,7 @@ def load_pretrained(
     )
 
     config = AutoConfig.from_pretrained(name)
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise UnsuitableModelError(name, config, "is not a causal language model")
+    check_kind(name, config)
     dtype = getattr(torch, precision)
     more: dict[str, Any] = {}
     if quantization != "none":
@@ -264,15 +272,25 @@ def load_pretrained(
             )
         )
     tokenizer = AutoTokenizer.from_pretrained(name)
-    model = AutoModelForCausalLM.from_pretrained(
-        name, dtype=dtype, attn_implementation=attention, **more
-    )
+    if attention != "auto":
+        more["attn_implementation"] = attention
+    elif device.type == "cpu":
+        more["attn_implementation"] = "eager"
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **more)
+    except (ValueError, ImportError) as error:
+        if attention == "auto" or not re.search("attention|flash_attn|kernels", str(error), re.I):
+            raise
+        raise ValueError(
+            f"parts.language.attention is {attention!r}, which {name} does not take here: {error}. "
+            "Use 'auto'"
+        ) from error
     for module in model.modules():
         # On some CPUs bitsandbytes repacks 4-bit weights in the first pass without a gradient, and
         # later passes then have none either.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-    return LanguageModel(model if more else model.to(device), tokenizer, name)
+    return LanguageModel(model if quantization != "none" else model.to(device), tokenizer, name)
 
 
 def convert_embedded(folder: Path) -> Path:

@@ -48,6 +48,41 @@ def choose(logits: Tensor, temperature: float, top_p: float, uniform: Tensor) ->
     return order.gather(-1, at.clamp(max=logits.shape[-1] - 1))[:, 0]
 
 
+class _Row:
+    """A prompt that is being gone on with."""
+
+    def __init__(self, seed: int) -> None:
+        self.answer = Decoded()
+        self.generator = torch.Generator().manual_seed(seed)
+        self.waiting: list[int] = []  # ids that follow and that the model has not read
+        self.read: list[Tensor] = []  # states of the image that it is reading
+        self.done = False
+
+    def chosen(self, token: int, end: int, img: Sequence[int], settings: DecodingSettings) -> None:
+        """Take what was chosen; the last token of an answer is not read, unless it is an image."""
+        if token == end:
+            self.done = True
+            return
+        self.answer.tokens.append(token)
+        if token == img[0]:
+            self.waiting = list(img)
+        elif len(self.answer.tokens) == settings.max_new_tokens:
+            self.done = True
+        else:
+            self.waiting = [token]
+
+    def follow(self, states: Tensor, img: Sequence[int], settings: DecodingSettings) -> None:
+        """Take the states ``(width, llm_dim)`` of the first ids that waited."""
+        read, self.waiting = self.waiting[: len(states)], self.waiting[len(states) :]
+        if read[0] < img[0]:
+            return
+        self.read.append(states.float())
+        if not self.waiting:
+            self.answer.states.append(torch.cat(self.read))
+            self.read = []
+            self.done = len(self.answer.tokens) == settings.max_new_tokens
+
+
 @torch.no_grad()
 def decode(
     model: GillModel,
@@ -59,7 +94,9 @@ def decode(
     """Go on after prompts of different lengths.
 
     When [IMG0] is chosen, the other r - 1 [IMG] tokens follow it without being chosen. A row's
-    answer depends on its own prompt and seed, not on the rows beside it.
+    answer depends on its own prompt and seed, not on the rows beside it: all rows that are not done
+    read equally many tokens at a time, so there is never padding between the tokens of a row, which
+    sliding windows and recurrent states would count.
 
     Args:
         embeddings: ``(rows, length, llm_dim)``, padded on the left.
@@ -67,53 +104,69 @@ def decode(
         seeds: one for each row.
     """
     language, img = model.language, model.adapters.img_tokens
-    first, width = img.first_id, len(img)
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    answers = [Decoded() for _ in seeds]
-    finished = [False] * len(answers)
+    if len(seeds) > 1 and not language.abilities.left_padding:
+        return [
+            decode(model, own[None, at], at[None, at].long(), settings, [seed])[0]
+            for own, at, seed in zip(embeddings, mask.bool(), seeds, strict=True)
+        ]
+    ids = range(img.first_id, img.first_id + len(img))
+    rows = [_Row(seed) for seed in seeds]
     hidden, cache = language.hidden(embeddings, mask, use_cache=True)
-    for step in range(settings.max_new_tokens):
-        logits = _logits(model, hidden[:, -1], answers, step, settings)
-        uniform = torch.stack([torch.rand((), generator=g) for g in generators])
-        chosen = choose(logits, settings.temperature, settings.top_p, uniform).tolist()
-        for row, token in enumerate(chosen):
-            finished[row] = finished[row] or token == language.eos_id
-            if not finished[row]:
-                answers[row].tokens.append(token)
-        live = [not done for done in finished]
-        shown = [row for row, token in enumerate(chosen) if live[row] and token == first]
-        if not shown and (all(finished) or step + 1 == settings.max_new_tokens):
-            break
-        # Each row's new tokens end at the last position, so that it holds the next state of all.
-        new = torch.full((len(answers), width if shown else 1), PAD)
-        new[:, -1] = torch.tensor(chosen)
-        new[shown] = first + torch.arange(new.shape[1])
-        new[finished] = PAD
+    while True:
+        _choose(model, hidden[:, -1], rows, ids, settings)
+        live = [number for number, row in enumerate(rows) if not row.done]
+        if not live:
+            return [row.answer for row in rows]
+        width = min(len(rows[number].waiting) for number in live)
+        if not language.abilities.blocks_after_cache:
+            width = 1
+        new = torch.full((len(rows), width), PAD)
+        for number in live:
+            new[number] = torch.tensor(rows[number].waiting[:width])
         mask = torch.cat([mask, (new != PAD).to(mask)], dim=1)
         nothing = hidden.new_empty(0)
         hidden, cache = language.hidden(
             model.embed(new, nothing, nothing), mask, past=cache, use_cache=True
         )
-        for row in shown:
-            answers[row].states.append(hidden[row, -width:].float())
-    return answers
+        for number in live:
+            rows[number].follow(hidden[number], ids, settings)
+
+
+def _choose(
+    model: GillModel,
+    hidden: Tensor,
+    rows: Sequence[_Row],
+    img: Sequence[int],
+    settings: DecodingSettings,
+) -> None:
+    """Choose the next token of each row that waits for none."""
+    choosing = [not row.done and not row.waiting for row in rows]
+    if not any(choosing):
+        return
+    logits = _logits(model, hidden, rows, settings)
+    uniform = torch.stack(
+        [
+            torch.rand((), generator=row.generator) if chooses else torch.zeros(())
+            for row, chooses in zip(rows, choosing, strict=True)
+        ]
+    )
+    chosen = choose(logits, settings.temperature, settings.top_p, uniform).tolist()
+    for row, chooses, token in zip(rows, choosing, chosen, strict=True):
+        if chooses:
+            row.chosen(token, model.language.eos_id, img, settings)
 
 
 def _logits(
-    model: GillModel,
-    hidden: Tensor,
-    answers: Sequence[Decoded],
-    step: int,
-    settings: DecodingSettings,
+    model: GillModel, hidden: Tensor, rows: Sequence[_Row], settings: DecodingSettings
 ) -> Tensor:
     """Logits ``(rows, vocab_size + 1)`` with [IMG0] last; what may not be chosen is ``-inf``."""
     logits = model.language.logits(hidden).float()
     show = model.img_logits(hidden)[:, :1] + min(settings.image_bias, _ALWAYS)
-    full = [len(answer.states) >= settings.max_images for answer in answers]
-    if step < settings.min_new_tokens:
-        logits[:, model.language.eos_id] = -math.inf
-        full = [True] * len(answers)
-    show[torch.tensor(full, device=show.device)] = -math.inf
+    early = [len(row.answer.tokens) < settings.min_new_tokens for row in rows]
+    full = [len(row.answer.states) >= settings.max_images for row in rows]
+    never = torch.tensor([early, full], device=show.device)
+    logits[never[0], model.language.eos_id] = -math.inf
+    show[never.any(0)] = -math.inf
     return torch.cat([logits, show], dim=-1)
 
 

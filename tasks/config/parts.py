@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
+from gill.backbones.language import Attention
 from gill.backbones.sampling import Sampling
 from gill.settings import PAPER, setting
 from gill.training import Precision
@@ -77,6 +78,11 @@ class LanguageConfig(PartConfig):
     precision: Precision = setting("bfloat16", "of the frozen weights", source=PAPER)
     quantization: Literal["none", "8bit", "4bit"] = setting(
         "none", "of the layers' weights", source=PAPER
+    )
+    attention: Attention = unfingerprinted(
+        "auto",
+        "Transformers' attention implementation; auto: the best that the model supports, on a CPU "
+        "eager. Rounding apart, all give the same",
     )
     checkpoint_activations: bool = unfingerprinted(
         False,

@@ -37,9 +37,8 @@ def load_language(config: LanguageConfig, runtime: RuntimeConfig) -> LanguageMod
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{folder}.lock"):
                 name = str(language.convert_embedded(folder))
-        attention = "eager" if device.type == "cpu" else "sdpa"
         model = language.load_pretrained(
-            name, config.precision, device, attention, config.quantization
+            name, config.precision, device, config.attention, config.quantization
         )
         if config.checkpoint_activations:
             model.checkpoint_activations()

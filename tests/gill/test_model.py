@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from gill.backbones.language import LanguageModel, UnsuitableModelError, load_pretrained
 from gill.backbones.testing import micro_models
+from gill.backbones.testing.families import LANGUAGE
 from gill.batches import AdapterBatch
 from gill.captions import caption_oddities
 from gill.losses import LossWeights, contrastive_loss, generation_loss
@@ -437,11 +438,6 @@ def test_a_model_without_input_embeddings_or_cache_is_refused():
         LanguageModel(language.model, language.tokenizer, "bare")
 
 
-def test_logits_that_are_scaled_after_the_output_layer_are_refused():
-    with pytest.raises(UnsuitableModelError, match=r"micro Granite .* between the hidden states"):
-        micro("Granite", logits_scaling=8.0, num_key_value_heads=2)
-
-
 @pytest.fixture
 def saved_llama(tmp_path):
     language = micro("Llama", tie_word_embeddings=False, hidden_size=64, intermediate_size=128)
@@ -483,6 +479,29 @@ def test_quantised_loading_without_the_library_says_what_to_install(saved_llama,
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ModuleNotFoundError, match=r"'4bit'.*-e '\.\[quantized\]'"):
         load_pretrained(str(saved_llama), "float32", torch.device("cpu"), "eager", "4bit")
+
+
+@pytest.mark.parametrize("attention", ["auto", "sdpa"])
+def test_the_attention_implementation_is_what_the_model_supports(tmp_path, attention):
+    llama = micro("Llama", num_hidden_layers=1)
+    llama.model.save_pretrained(tmp_path)
+    llama.tokenizer.save_pretrained(tmp_path)
+    cpu = torch.device("cpu")
+    language = load_pretrained(str(tmp_path), "float32", cpu, attention)
+    assert language.model.config._attn_implementation == {"auto": "eager"}.get(attention, attention)
+    ids = torch.tensor([[5, 9, 12, 7]])
+    expected = llama.hidden(llama.embed(ids), torch.ones_like(ids))[0]
+    found = language.hidden(language.embed(ids), torch.ones_like(ids))[0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_attention_implementation_that_a_model_lacks_is_refused(tmp_path):
+    bloom = LANGUAGE["bloom"].build()
+    bloom.save_pretrained(tmp_path)
+    micro_models.tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"parts.language.attention is 'sdpa'.*Use 'auto'"):
+        load_pretrained(str(tmp_path), "float32", torch.device("cpu"), "sdpa")
+    assert load_pretrained(str(tmp_path), "float32", torch.device("cpu")).name == str(tmp_path)
 
 
 def test_a_folder_with_another_kind_of_model_is_refused(tmp_path):

@@ -46,7 +46,7 @@ EDITS = {
         r"\g<0>None or ", {"evaluate"},
     ),
     "attention": (
-        "tasks/parts/loading.py", r'"eager" if', '"sdpa" if',
+        "gill/backbones/language.py", r'= "eager"', '= "sdpa"',
         {"adapters", "joint", "decision", "evaluate"},
     ),
     "sampler's seeds": (
