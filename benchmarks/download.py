@@ -38,7 +38,8 @@ PROCESSES, IN_FLIGHT, SHARD, TIMEOUT = 2, 64, 1000, 10
 
 OURS = f"""
 import sys
-from data.download.downloader import fill, prepare
+from data.download.downloader import fill
+from data.download.plan import prepare
 from data.download.settings import FetchSettings, HttpLimits, ImageRules
 from data.sources.captioned_urls import CaptionedUrls
 source = CaptionedUrls({{"train": sys.argv[1]}})

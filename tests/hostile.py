@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from data.download.fetch_errors import TRANSIENT, FetchError
+from data.download.http_client import HttpClient
 from data.download.settings import FetchSettings, HttpLimits, ImageRules
 from data.sources.captioned_urls import CaptionedUrls
 
@@ -149,3 +151,36 @@ def listed(tmp_path, rows, name="list.tsv"):
     path = tmp_path / name
     path.write_text("".join(f"{caption}\t{url}\n" for caption, url in rows))
     return CaptionedUrls({"train": str(path)})
+
+
+async def not_http(writer):
+    writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+    await writer.drain()
+
+
+LIMITS = {
+    "contact": "test@example.org", "deadline": 2.0, "largest_bytes": 100_000, "robots": False,
+    "allowed_networks": ("127.0.0.0/24",),
+}  # fmt: skip
+
+
+def get(*urls, use=None, in_flight=16, **changes):
+    """Fetch some addresses at once; each answer is the body or the FetchError."""
+
+    async def body(found):
+        return use(found) if use else found
+
+    async def all_of_them():
+        async with HttpClient(HttpLimits(**LIMITS | changes), in_flight) as web:
+            return await asyncio.gather(
+                *(web.fetch(url, body) for url in urls), return_exceptions=True
+            )
+
+    return asyncio.run(all_of_them())
+
+
+def reason(url, **changes):
+    """The reason for which an address gives nothing, and whether it is worth another try."""
+    (error,) = get(url, **changes)
+    assert isinstance(error, FetchError), error
+    return error.reason, error.reason in TRANSIENT

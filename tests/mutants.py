@@ -131,6 +131,10 @@ MUTANTS = [
         "data/download/http_client.py",
         "tests/data/download/test_http_client.py",
         ("if not is_public(address[0], self._allowed):", "if False:"),
+    ),
+    *of(
+        "data/download/addresses.py",
+        "tests/data/download/test_addresses.py",
         ("if inner:", "if False:"),
         ("(ip.is_multicast or ip.is_reserved)", "ip.is_multicast"),
         ("(ip.is_multicast or ip.is_reserved)", "ip.is_reserved"),

@@ -27,8 +27,10 @@ from data import schemas
 from data.download.atomic_store import Store
 from data.download.image_codec import EncodedImage
 from data.io.atomic import unwritten
+from data.sources.base import printable
 
 IMAGES, FAILURES, STATS = "images", "failures", "stats"
+_TEXTS = ("key", "caption", "origin", "source")
 _GROUP_ROWS, _GROUP_BYTES = 256, 4 << 20  # a row group is as large as either says
 COMPRESSION = {  # images are compressed already
     field.name: "none" if field.name == "image" else "zstd" for field in schemas.IMAGES
@@ -45,6 +47,10 @@ class Row:
     source: str
     reason: str = ""
     truth: str = ""
+
+    def texts(self) -> dict[str, str]:
+        """Its columns, as they can be stored."""
+        return {name: printable(getattr(self, name)) for name in _TEXTS}
 
 
 def shard_name(split: str, number: int) -> str:
@@ -95,13 +101,10 @@ class OpenShard:
         """A row that became no image."""
         self._failed.append(
             {
-                "key": row.key,
-                "caption": row.caption,
-                "origin": row.origin,
-                "source": row.source,
-                "reason": reason,
+                **row.texts(),
+                "reason": printable(reason),
                 # Headers of an answer are bytes; those that are not UTF-8 stand for no text.
-                "detail": detail.encode("utf-8", "backslashreplace").decode(),
+                "detail": printable(detail),
                 "retry_at": retry_at,
             }
         )
@@ -159,10 +162,7 @@ class OpenShard:
         for row, described, (offset, length) in self._good:
             rows.append(
                 {
-                    "key": row.key,
-                    "caption": row.caption,
-                    "origin": row.origin,
-                    "source": row.source,
+                    **row.texts(),
                     "truth": row.truth,
                     "image": os.pread(self._spool.fileno(), length, offset),
                     **described,

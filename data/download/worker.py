@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import resource
 import sys
@@ -23,16 +22,17 @@ from typing import Any
 import cv2
 import uvloop
 
+from data.download.addresses import normalise
 from data.download.atomic_store import Store
 from data.download.duplicates import SETTLED
-from data.download.http_client import TRANSIENT, FetchError, HttpClient, normalise
+from data.download.fetch_errors import TRANSIENT, FetchError
+from data.download.http_client import HttpClient
 from data.download.image_codec import process
 from data.download.image_shards import OpenShard, Row, failed_rows
 from data.download.settings import HttpLimits, ImageRules
+from data.faults import SystematicFaultError, Tolerance
 from data.io.atomic import WriteError
 from data.io.image_decoder import ImageError
-
-log = logging.getLogger(__name__)
 
 
 class Worker:
@@ -42,7 +42,7 @@ class Worker:
         self.store, self.web, self.rules = store, web, rules
         self._decoder = ThreadPoolExecutor(1, "decode")
         self._writer = ThreadPoolExecutor(1, "write")
-        self._logged: set[str] = set()
+        self._faults = Tolerance("addresses")
 
     async def shard(self, job: dict[str, Any]) -> dict[str, Any]:
         """Fetch the rows of a job and write its shard.
@@ -95,23 +95,17 @@ class Worker:
 
         try:
             await self.web.fetch(rows[0].origin, use)
+            self._faults.expected()
         except (FetchError, ImageError) as error:
+            self._faults.expected()
             for row in rows:
                 shard.fail(row, error.reason, error.detail, getattr(error, "retry_at", 0.0))
-        except WriteError:
+        except (WriteError, SystematicFaultError):
             raise  # not this address's fault
         except Exception as error:  # noqa: BLE001 one address must not end the others
-            reason = self._unexpected(rows[0].origin, error)
+            reason = self._faults.unexpected(rows[0].origin, error)
             for row in rows:
                 shard.fail(row, reason, str(error)[:300])
-
-    def _unexpected(self, origin: str, error: Exception) -> str:
-        """The reason to count an address by, of which the first of each kind is logged."""
-        reason = f"unexpected:{type(error).__name__}"
-        if reason not in self._logged:
-            self._logged.add(reason)
-            log.warning("%s at %s; later ones are only counted", reason, origin, exc_info=error)
-        return reason
 
 
 def _spelling(text: str) -> str:
@@ -143,6 +137,8 @@ async def serve(settings: dict[str, Any], out: Any) -> None:
                 answer = await worker.shard(job)
             except WriteError as error:
                 answer = {"name": job["name"], "error": str(error)}
+            except SystematicFaultError as error:
+                answer = {"name": job["name"], "fault": str(error)}
             answer["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             out.write(json.dumps(answer) + "\n")
             out.flush()

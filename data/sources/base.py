@@ -7,9 +7,11 @@ the number of a row is stable and so is the shard that holds it. No two rows hav
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from data.faults import Tolerance
 
 
 class SourceError(ValueError):
@@ -81,6 +83,31 @@ class Source(Protocol):
 
     def pairs(self, split: str) -> Iterator[Pair | Rejected]:
         """Stream the rows of a split, always in the same order."""
+
+
+def guarded(
+    make: Callable[[], Pair | Rejected], key: str, place: str, faults: Tolerance
+) -> Pair | Rejected:
+    """The row that ``make`` gives, or a rejected one for what nobody expected of it.
+
+    Raises:
+        SystematicFaultError: that has happened too often.
+    """
+    try:
+        row = make()
+    except Exception as error:  # noqa: BLE001 one row must not end the others
+        reason = faults.unexpected(place, error)
+        return Rejected(key, reason, f"{place}: {str(error)[:300]}")
+    faults.expected()
+    return row
+
+
+def printable(text: str) -> str:
+    """A text as one that can be written as UTF-8: the rest is spelled out by number."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 def storable(text: str) -> bool:

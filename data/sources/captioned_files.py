@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
+from data.faults import Tolerance
 from data.io.identity import folder_digest
-from data.sources.base import Pair, Rejected, SourceError, SourceSettings
+from data.sources.base import Pair, Rejected, SourceError, SourceSettings, guarded
 from data.sources.files import FileSource, Line, lines
 
 LARGEST_FILE = 64 << 20  # bytes
@@ -36,10 +38,10 @@ class CaptionedFiles(FileSource):
 
     def rows(self, split: str) -> Iterator[Pair | Rejected]:
         """All lines of the lists of a split but their headers."""
-        folder = self._folder().resolve()
+        folder, faults = self._folder().resolve(), Tolerance("lines")
         for line in lines(self.files(split), split):
             if line.text != _HEADER:
-                yield _row(line, folder)
+                yield guarded(partial(_row, line, folder), line.key, line.place, faults)
 
     def _folder(self) -> Path:
         folder = Path(self.images)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import ClassVar
 
-from data.sources.base import Pair, Rejected
-from data.sources.files import FileSource, lines
+from data.faults import Tolerance
+from data.sources.base import Pair, Rejected, guarded
+from data.sources.files import FileSource, Line, lines
 
 
 class CaptionedUrls(FileSource):
@@ -20,9 +22,13 @@ class CaptionedUrls(FileSource):
 
     def rows(self, split: str) -> Iterator[Pair | Rejected]:
         """All lines of the lists of a split."""
+        faults = Tolerance("lines")
         for line in lines(self.files(split), split):
-            caption, tab, url = line.text.rpartition("\t")
-            if not tab:
-                yield Rejected(line.key, line.reason or "no_tab", line.place, line.text)
-            else:
-                yield Pair(line.key, caption, url.strip(), "cc3m", None)
+            yield guarded(partial(_row, line), line.key, line.place, faults)
+
+
+def _row(line: Line) -> Pair | Rejected:
+    caption, tab, url = line.text.rpartition("\t")
+    if not tab:
+        return Rejected(line.key, line.reason or "no_tab", line.place, line.text)
+    return Pair(line.key, caption, url.strip(), "cc3m", None)

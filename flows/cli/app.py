@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from flows.cli import answers, config, runs
+from flows.cli import answers, config, plan, runs, store
 from flows.cli.errors import CommandError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app.command("down")(runs.down)
 app.command("status")(runs.status)
 app.command("reconcile")(runs.reconcile)
 app.command("config")(config.config)
+app.command("plan")(plan.plan)
+app.add_typer(store.store)
 app.command("generate", cls=answers.InOrder)(answers.generate)
 app.command("index")(answers.index)
 

@@ -13,6 +13,7 @@ from data.download.atomic_store import Store
 from data.download.image_codec import EncodedImage, process
 from data.download.image_shards import OpenShard, Row, shard_name
 from data.download.settings import ImageRules
+from data.faults import Tolerance
 from data.io.image_decoder import ImageError
 from data.sources.base import Pair, Rejected, Source
 from tasks.config.download import DownloadConfig
@@ -20,17 +21,21 @@ from tasks.tracking.stage_log import StageLog
 
 
 def convert(config: DownloadConfig, source: Source, out: Path, log: StageLog) -> None:
-    """Write what is not there yet of image shards, failures and statistics."""
+    """Write what is not there yet of image shards, failures and statistics.
+
+    Raises:
+        SystematicFaultError: unexpected exceptions at so many images that it is not theirs.
+    """
     store, rules = Store(str(out)), ImageRules.of(config)
     store.sweep()
-    seen = 0
+    faults, seen = Tolerance("images"), 0
 
-    def made(row: Pair | Rejected) -> EncodedImage | ImageError | None:
+    def made(row: Pair | Rejected) -> EncodedImage | Exception | None:
         if isinstance(row, Rejected):
             return None
         try:
             return process(row.image or b"", rules)
-        except ImageError as error:
+        except Exception as error:  # noqa: BLE001 one image must not end the others
             return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -39,7 +44,7 @@ def convert(config: DownloadConfig, source: Source, out: Path, log: StageLog) ->
             while chunk := list(islice(rows, config.shard_size)):
                 name = shard_name(split, number)
                 if not store.exists(f"{ImageShards.STATS}/{name}.json"):
-                    _write(store, name, zip(chunk, pool.map(made, chunk), strict=True))
+                    _write(store, name, zip(chunk, pool.map(made, chunk), strict=True), faults)
                 seen += len(chunk)
                 number += 1
                 log.progress(seen, seen, "pairs")
@@ -48,7 +53,8 @@ def convert(config: DownloadConfig, source: Source, out: Path, log: StageLog) ->
 def _write(
     store: Store,
     name: str,
-    rows: Iterator[tuple[Pair | Rejected, EncodedImage | ImageError | None]],
+    rows: Iterator[tuple[Pair | Rejected, EncodedImage | Exception | None]],
+    faults: Tolerance,
 ) -> None:
     shard = OpenShard(store, name, in_order=True)
     try:
@@ -58,6 +64,10 @@ def _write(
                 shard.fail(row, pair.reason, pair.place)
                 continue
             row = Row(pair.key, pair.caption, pair.origin, pair.source, truth=pair.truth)
+            if isinstance(image, Exception) and not isinstance(image, ImageError):
+                shard.fail(row, faults.unexpected(pair.origin, image), str(image)[:300])
+                continue
+            faults.expected()
             if isinstance(image, EncodedImage):
                 shard.add(row, pair.image or b"", image, shard.keep(image.data))
             elif isinstance(image, ImageError):

@@ -13,7 +13,8 @@ from typing import Any
 
 from data.artifacts import ImageShards
 from data.download.atomic_store import Store
-from data.download.downloader import Plan, fill, planned, prepare
+from data.download.downloader import fill
+from data.download.plan import Plan, planned, prepare
 from data.sources.base import Source
 from tasks.config.download import DownloadConfig
 from tasks.download.account import reasons_of

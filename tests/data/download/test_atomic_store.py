@@ -4,8 +4,9 @@ import pytest
 from hostile import encoded, listed, random_image, response, settings
 
 from data.download.atomic_store import Store
-from data.download.downloader import fill, prepare
+from data.download.downloader import fill
 from data.download.image_shards import failed_rows
+from data.download.plan import prepare
 from data.io.atomic import WriteError
 
 pytestmark = pytest.mark.timeout(120)

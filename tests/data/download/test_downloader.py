@@ -20,8 +20,9 @@ from PIL import Image
 
 from data.download import worker as worker_module
 from data.download.atomic_store import Store
-from data.download.downloader import IdentityError, WorkerError, fill, prepare
+from data.download.downloader import fill
 from data.download.http_client import HttpClient
+from data.download.plan import prepare
 from data.download.settings import ImageRules
 from data.io.atomic import WriteError
 from data.sources.captioned_urls import CaptionedUrls
@@ -199,21 +200,6 @@ def test_finished_shards_are_never_done_again(mix, server, tmp_path):
     assert len(server.asked) == asked + 10
 
 
-def test_another_list_or_configuration_is_refused_with_what_differs(mix, tmp_path):
-    run(mix, settings(tmp_path / "out"))
-    for changes, named in (
-        ({"shard_size": 20}, r"shard_size: 10 then, 20 now"),
-        ({"images": ImageRules(resize="crop", size=64)}, r"images.size: 48 then, 64 now"),
-        ({"web": limits(deadline=9.0)}, r"web.deadline: 20.0 then, 9.0 now"),
-    ):
-        with pytest.raises(IdentityError, match=named):
-            run(mix, settings(tmp_path / "out", **changes))
-    (tmp_path / "list.tsv").open("a").write("one\thttp://127.0.0.1/more\n")
-    with pytest.raises(IdentityError, match="source: '"):
-        run(mix, settings(tmp_path / "out"))
-    assert len(good(tmp_path / "out")) == 48
-
-
 def test_retries_are_for_transient_failures_or_for_all(server, tmp_path):
     busy = response(b"", 503)
     rows = [
@@ -270,7 +256,8 @@ def test_a_retry_that_was_killed_between_its_files_loses_and_repeats_nothing(mix
 
 SLOW_RUN = """
 import json, sys
-from data.download.downloader import fill, prepare
+from data.download.downloader import fill
+from data.download.plan import prepare
 from data.download.settings import FetchSettings
 from data.download.settings import ImageRules
 from data.sources.captioned_urls import CaptionedUrls
@@ -344,15 +331,6 @@ def test_killed_processes_cost_the_open_shards_and_nothing_else(slow_mix, server
     same_as_undisturbed(slow_mix, tmp_path, store)
     redone = len(server.asked) - asked - 60
     assert redone <= 60 - finished * 10
-
-
-def test_a_shard_that_kills_its_workers_is_named(mix, tmp_path, monkeypatch):
-    """A worker that cannot import its decoder ends at once, each time."""
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "simplejpeg.py").write_text("import os; os._exit(7)")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
-    with pytest.raises(WorkerError, match=r"ended \(the last with 7\).*train-0000"):
-        run(mix, settings(tmp_path / "out"))
 
 
 def test_a_full_disk_is_said_and_leaves_no_partial_file(mix, tmp_path):

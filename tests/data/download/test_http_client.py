@@ -2,49 +2,15 @@
 
 import asyncio
 import gzip
-import ipaddress
 import time
 
 import pytest
-from hostile import response
+from hostile import LIMITS, get, not_http, reason, response
 
-from data.download.http_client import (
-    TRANSIENT,
-    FetchError,
-    HttpClient,
-    _seconds,
-    is_public,
-    normalise,
-    opts_out,
-)
+from data.download.addresses import normalise
+from data.download.fetch_errors import TRANSIENT, FetchError
+from data.download.http_client import HttpClient
 from data.download.settings import HttpLimits
-
-LIMITS = {
-    "contact": "test@example.org", "deadline": 2.0, "largest_bytes": 100_000, "robots": False,
-    "allowed_networks": ("127.0.0.0/24",),
-}  # fmt: skip
-
-
-def get(*urls, use=None, in_flight=16, **changes):
-    """Fetch some addresses at once; each answer is the body or the FetchError."""
-
-    async def body(found):
-        return use(found) if use else found
-
-    async def all_of_them():
-        async with HttpClient(HttpLimits(**LIMITS | changes), in_flight) as web:
-            return await asyncio.gather(
-                *(web.fetch(url, body) for url in urls), return_exceptions=True
-            )
-
-    return asyncio.run(all_of_them())
-
-
-def reason(url, **changes):
-    """The reason for which an address gives nothing, and whether it is worth another try."""
-    (error,) = get(url, **changes)
-    assert isinstance(error, FetchError), error
-    return error.reason, error.reason in TRANSIENT
 
 
 async def silent(writer):
@@ -64,11 +30,6 @@ async def endless(writer):
     while True:
         writer.write(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
         await writer.drain()
-
-
-async def garbage(writer):
-    writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
-    await writer.drain()
 
 
 @pytest.mark.parametrize("status", [204, 403, 404, 410, 451])
@@ -103,13 +64,6 @@ def test_retry_after_is_kept_and_the_host_left_alone(server, status):
     assert 25 < refused.retry_at - time.time() <= 30
     assert paused.retry_at == refused.retry_at
     assert server.asked == ["/a", "/b"]
-
-
-@pytest.mark.parametrize(
-    "after", ["\u00b2", "Fri, 01 Jan 2100 00:00:00 -9999999999999", "9" * 5000, "\udce9", ""]
-)
-def test_a_retry_after_without_sense_is_a_number_of_seconds(after):
-    assert _seconds(after) >= 0
 
 
 def test_a_long_or_odd_retry_after_is_bounded(server):
@@ -204,14 +158,6 @@ def test_internal_addresses_are_blocked_in_every_form(server, host):
     assert "/secret" not in server.asked
 
 
-def test_public_addresses_are_public():
-    assert is_public("93.184.216.34", ())
-    assert is_public("2606:2800:220:1::1", ())
-    assert not is_public("224.0.0.1", ())
-    assert not is_public("2002:7f00:1::", ())
-    assert not is_public("::ffff:10.0.0.1", ())
-
-
 @pytest.mark.parametrize(
     "url",
     ["file:///etc/passwd", "data:image/png;base64,AAAA", "ftp://example.org/a.jpg", "", "a.jpg",
@@ -233,66 +179,8 @@ def test_spaces_and_unicode_are_encoded_and_fetched(server):
     assert normalise("http://EXAMPLE.org:80/a") == normalise("http://example.org/a#b")
 
 
-@pytest.mark.parametrize("tag", ["noai", "NoImageAI", "noindex", "noimageindex", "noml", "none",
-                                 "nofollow, noai", "gill-pipeline: noindex", "*: noai",
-                                 "unavailable_after: 25 Jun 2010, noindex"])  # fmt: skip
-def test_opt_out_headers_are_honoured(server, tag):
-    page = response(b"x", headers={"X-Robots-Tag": tag})
-    assert reason(server.url("a", page)) == ("opt_out", False)
-    assert get(server.url("a"), opt_out=False) == [b"x"]
-
-
-def test_directives_for_others_do_not_count():
-    assert opts_out(["nofollow", "otherbot: noindex", "all"]) is None
-    assert opts_out(["otherbot: noindex", "noai"]) == "noai"
-
-
-def test_robots_txt_is_honoured_and_read_once(server):
-    server.url("robots.txt", response(b"User-agent: gill-pipeline\nDisallow: /private/\n"))
-    fine, private = server.url("a", response(b"x")), server.url("private/a", response(b"x"))
-    answers = get(fine, private, fine, private, robots=True)
-    assert [a if isinstance(a, bytes) else a.reason for a in answers] == [
-        b"x", "opt_out", b"x", "opt_out"
-    ]  # fmt: skip
-    assert server.asked.count("/robots.txt") == 1
-    assert "/private/a" not in server.asked
-    assert get(private, robots=False) == [b"x"]
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "Disallow: http://[your-domain]/private/",
-        "Disallow: //\u2100/",
-        "Allow: http://[::1/",
-        "Crawl-delay: \u00b2",
-        "Crawl-delay: " + "9" * 5000,
-        "Request-rate: \u00b2/\u00b2",
-        "no colon",
-        "\x00",
-    ],
-)
-def test_a_line_of_robots_txt_that_cannot_be_parsed_is_left_out(server, line):
-    rules = f"User-agent: *\nDisallow: /before/\n{line}\nDisallow: /after/\n"
-    server.url("robots.txt", response(rules.encode()))
-    urls = [server.url(path, response(b"x")) for path in ("before/a", "after/a", "free")]
-    before, after, free = get(*urls, robots=True)
-    assert (before.reason, after.reason, free) == ("opt_out", "opt_out", b"x")
-
-
-@pytest.mark.parametrize(
-    ("page", "outcome"),
-    [(response(b"", 404), b"x"), (response(b"", 403), b"x"), (response(b"<html>"), b"x"),
-     (response(b"", 500), "robots_unreachable"), (garbage, b"x")],
-)  # fmt: skip
-def test_robots_txt_that_is_not_there(server, page, outcome):
-    server.url("robots.txt", page)
-    (answer,) = get(server.url("a", response(b"x")), robots=True)
-    assert (answer if isinstance(answer, bytes) else answer.reason) == outcome
-
-
 def test_an_answer_that_is_not_http(server):
-    assert reason(server.url("a", garbage)) == ("bad_http", False)
+    assert reason(server.url("a", not_http)) == ("bad_http", False)
 
 
 def test_a_closed_connection(server):
@@ -320,27 +208,3 @@ def test_the_agent_says_who_it_is_and_sends_no_cookies(server):
     assert agent.startswith("gill-pipeline/")
     assert "test@example.org" in agent
     assert all("cookie" not in h for h in server.headers)
-
-
-def test_a_host_that_the_parser_itself_fails_on_is_a_bad_address():
-    with pytest.raises(FetchError) as found:
-        normalise("http://\u202e\ufb00HTTP:\u0663[]@")
-    assert found.value.reason == "bad_url"
-
-
-@pytest.mark.parametrize("host", ["2130772483", "0x7f010203", "0177.1.2.3", "127.66051"])
-def test_an_address_has_one_spelling(host):
-    """Pauses, robots.txt and the limit for each host go by it."""
-    assert normalise(f"http://{host}/a").host == "127.1.2.3"
-
-
-def test_an_address_inside_another_counts():
-    allowed = [ipaddress.ip_network("127.0.0.0/24")]
-    assert is_public("::ffff:93.184.216.34", ())
-    assert is_public("::ffff:127.0.0.1", allowed)
-    assert not is_public("::ffff:127.1.2.3", allowed)
-
-
-@pytest.mark.parametrize("address", ["64:ff9b::5db8:d822", "::", "0.0.0.0", "240.0.0.1", "ff02::1"])
-def test_addresses_that_no_host_of_the_internet_has(address):
-    assert not is_public(address, ())

@@ -1,0 +1,176 @@
+"""Care of the store: what is there, what needs it, what can go, and whether it is still whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from data.artifacts import MANIFEST, Manifest
+from data.io.atomic import write_json
+from data.io.identity import sha256_of
+from tasks.paths import var_folder
+from tasks.runner.store import store_folder
+
+_PINS = "pins.json"
+
+
+class StoreError(ValueError):
+    """No artifact of the store is meant by what was said."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A finished artifact of the store, or what a run has left unfinished.
+
+    Attributes:
+        made: UTC time as text, "" for what is unfinished. bytes: of its files.
+        inputs: names of the artifacts that it was made of.
+        problem: why its manifest cannot be read, or "".
+    """
+
+    stage: str
+    fingerprint: str
+    path: Path
+    made: str
+    bytes: int
+    inputs: tuple[str, ...]
+    unfinished: bool = False
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """``stage/fingerprint``."""
+        return f"{self.stage}/{self.fingerprint}"
+
+
+def stored() -> list[Stored]:
+    """Everything in the store by stage, oldest first."""
+    found = [_described(path) for path in sorted(store_folder().glob("*/*")) if path.is_dir()]
+    return sorted(found, key=lambda one: (one.stage, one.made or "9", one.fingerprint))
+
+
+def _described(path: Path) -> Stored:
+    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    if path.suffix == ".partial":
+        return Stored(path.parent.name, path.stem, path, "", size, (), unfinished=True)
+    try:
+        manifest = Manifest(**json.loads((path / MANIFEST).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        return Stored(path.parent.name, path.name, path, "", size, (), problem=str(error))
+    made = str(manifest.provenance.get("made", ""))
+    inputs = tuple(manifest.inputs.values())
+    return Stored(path.parent.name, path.name, path, made, size, inputs)
+
+
+def pinned() -> list[str]:
+    """Names of the artifacts that are to be kept."""
+    path = var_folder() / _PINS
+    return list(json.loads(path.read_text())) if path.exists() else []
+
+
+def pin(name: str, keep: bool = True) -> str:
+    """Keep an artifact and all that it was made of, or no longer; returns its whole name.
+
+    Args:
+        name: ``stage/fingerprint``; the fingerprint's beginning is enough.
+
+    Raises:
+        StoreError: none or several are meant.
+    """
+    meant = [one.name for one in stored() if not one.unfinished and one.name.startswith(name)]
+    if len(meant) != 1:
+        said = "there is none" if not meant else f"it stands for {', '.join(meant)}"
+        raise StoreError(f"{name!r} is no artifact's name: {said}; `gill store list` shows all")
+    kept = [other for other in pinned() if other != meant[0]] + (meant if keep else [])
+    write_json(var_folder() / _PINS, sorted(kept))
+    return meant[0]
+
+
+def needed(everything: list[Stored]) -> dict[str, str]:
+    """Artifacts that must stay, by name, each with the reason.
+
+    Those of the last run, those that are pinned, those that a run works on now, and all that these
+    were made of.
+    """
+    reasons: dict[str, str] = {}
+    for name in pinned():
+        reasons[name] = "pinned"
+    for name in _of_the_last_run():
+        reasons.setdefault(name, "of the last run")
+    for one in everything:
+        if _locked(one):
+            reasons[one.name] = "in use"
+    inputs = {one.name: one.inputs for one in everything if not one.unfinished}
+    waiting = list(reasons)
+    while waiting:
+        name = waiting.pop()
+        for made_of in inputs.get(name, ()):
+            if made_of not in reasons:
+                reasons[made_of] = f"needed by {name}"
+                waiting.append(made_of)
+    return reasons
+
+
+def _of_the_last_run() -> Iterator[str]:
+    path = var_folder() / "last_run.json"
+    try:
+        stages: Mapping[str, Mapping[str, str]] = json.loads(path.read_text())["stages"]
+    except (OSError, ValueError, KeyError):
+        return
+    for stage, described in stages.items():
+        yield f"{stage}/{described['fingerprint']}"
+
+
+def _locked(one: Stored) -> bool:
+    """Whether a process holds the lock of an artifact: it makes it, or waits to reuse it."""
+    path = one.path.with_name(f"{one.fingerprint}.lock")
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def remove(one: Stored) -> None:
+    """Remove an artifact from the store, unless a run has taken it up meanwhile.
+
+    Raises:
+        StoreError: a run works on it.
+    """
+    lock = FileLock(one.path.with_name(f"{one.fingerprint}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreError(f"{one.name} is in use now; it was left as it is") from None
+    try:
+        manifest = one.path / MANIFEST
+        manifest.unlink(missing_ok=True)  # first, so that what is half removed is no artifact
+        shutil.rmtree(one.path)
+    finally:
+        lock.release()
+
+
+def damage(one: Stored) -> dict[str, str]:
+    """What is wrong with the files of a finished artifact: each is read whole and compared."""
+    if one.problem:
+        return {MANIFEST: one.problem}
+    manifest = Manifest(**json.loads((one.path / MANIFEST).read_text()))
+    found = {}
+    for name, expected in manifest.files.items():
+        path = one.path / name
+        if not path.exists():
+            found[name] = "missing"
+        elif path.stat().st_size != expected["bytes"]:
+            found[name] = f"{path.stat().st_size} bytes, not {expected['bytes']}"
+        elif sha256_of(path) != expected["sha256"]:
+            found[name] = "other contents"
+    return found

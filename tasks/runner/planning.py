@@ -1,0 +1,160 @@
+"""What a run would do, and why: found from manifests, without loading a model or doing any work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from data.artifacts import MANIFEST, Manifest
+from tasks.runner.dag import PlannedStage
+from tasks.runner.store import find, store_folder
+
+Status = Literal["reuse", "resume", "run"]
+NEVER = "never made"
+_INPUT = "input "
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What would become of one stage.
+
+    Attributes:
+        reasons: why it is not reused: each key, input or part that changed, from what to what.
+        unfinished: what an earlier process left, such as ``3 shards, 12 MB``.
+        seconds, bytes: what it took the last time, or None where it was never made.
+    """
+
+    stage: str
+    fingerprint: str
+    status: Status
+    reasons: tuple[str, ...] = ()
+    unfinished: str = ""
+    seconds: float | None = None
+    bytes: int | None = None
+
+
+def explain(planned: Mapping[str, PlannedStage], forced: bool = False) -> list[StagePlan]:
+    """Plan each stage, in the order of the DAG.
+
+    Args:
+        forced: whether finished stages are to be made again.
+    """
+    found: dict[str, StagePlan] = {}
+    for name, stage in planned.items():
+        found[name] = _explain(stage, found, forced)
+    return list(found.values())
+
+
+def _explain(planned: PlannedStage, before: Mapping[str, StagePlan], forced: bool) -> StagePlan:
+    name, artifact = planned.stage.name, planned.artifact
+    earlier = list(_manifests(store_folder() / name))
+    reasons: tuple[str, ...]
+    nearest: Manifest | None
+    own = [m for m in earlier if m.fingerprint == artifact.fingerprint]
+    if own and find(artifact) is not None and not forced:
+        return StagePlan(name, artifact.fingerprint, "reuse", bytes=_size(own[0]))
+    if own:
+        reasons, nearest = ("it is to be made again (--force)",), own[0]
+    elif earlier:
+        reasons, nearest = min(
+            ((_changes(planned, m), m) for m in earlier), key=lambda pair: len(pair[0])
+        )
+        reasons = _with_causes(reasons, planned, before)
+    else:
+        reasons, nearest = (NEVER,), None
+    partial = artifact.path.with_name(f"{artifact.fingerprint}.partial")
+    return StagePlan(
+        name,
+        artifact.fingerprint,
+        "resume" if partial.exists() else "run",
+        reasons,
+        _unfinished(partial) if partial.exists() else "",
+        None if nearest is None else float(nearest.provenance.get("seconds", 0.0)),
+        None if nearest is None else _size(nearest),
+    )
+
+
+def _manifests(folder: Path) -> Iterator[Manifest]:
+    """Manifests of a stage's finished artifacts, newest first; damaged ones are left out."""
+    paths = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for path in paths:
+        try:
+            yield Manifest(**json.loads(path.read_text()))
+        except (ValueError, TypeError, OSError):
+            continue  # `gill run` says what is wrong with it, and makes it anew
+
+
+def _changes(planned: PlannedStage, then: Manifest) -> tuple[str, ...]:
+    """What differs between a stage and an artifact of it."""
+    name, declared = planned.stage.name, planned.stage.declared
+    found = []
+    if then.version != declared.version:
+        found.append(f"version of the stage: {then.version} -> {declared.version}")
+    now = _flat(planned.config.fingerprint_fields(), name)
+    old = {k: v for k, v in _flat(then.config, name).items() if k in now}
+    shown = _flat(planned.config.model_dump(mode="json"), name)
+    for key, value in shown.items():
+        if key in now and (key not in old or old[key] != value):
+            found.append(f"{key}: {old.get(key, 'not there')!r} -> {value!r}")
+    known = then.provenance.get("parts", {})
+    for part, whole in zip(declared.parts, declared.whole_parts, strict=True):
+        before = _flat(known.get(whole) or {}, f"parts.{whole}")
+        said = _flat(getattr(planned.parts, part).fingerprint_fields(), f"parts.{whole}")
+        for key, value in said.items():
+            if before.get(key) != value:
+                found.append(f"{key}: {before.get(key)!r} -> {value!r}")
+    for parameter, artifact in planned.inputs.items():
+        wanted = f"{artifact.stage}/{artifact.fingerprint}"
+        if then.inputs.get(parameter) != wanted:
+            found.append(f"{_INPUT}{parameter}")
+    return tuple(found) or ("what its files hold: those of the source, of a part or of a setting",)
+
+
+def _with_causes(
+    reasons: tuple[str, ...], planned: PlannedStage, before: Mapping[str, StagePlan]
+) -> tuple[str, ...]:
+    """Say of changed inputs which are made anew, and which are other finished artifacts."""
+    own = [reason for reason in reasons if not reason.startswith(_INPUT)]
+    makers = [planned.inputs[r.removeprefix(_INPUT)].stage for r in reasons if r not in own]
+    anew = [maker for maker in makers if before[maker].status != "reuse"]
+    others = [maker for maker in makers if maker not in anew]
+    own += [f"made anew before it: {', '.join(dict.fromkeys(anew))}"] if anew else []
+    own += [f"another finished {', '.join(dict.fromkeys(others))}"] if others else []
+    return tuple(own)
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}.{key}"
+        if isinstance(value, Mapping) and value:
+            found |= _flat(value, name)
+        else:
+            found[name] = value
+    return found
+
+
+def _size(manifest: Manifest) -> int:
+    return sum(int(file["bytes"]) for file in manifest.files.values())
+
+
+def _unfinished(partial: Path) -> str:
+    files = [path for path in partial.rglob("*") if path.is_file()]
+    shards = sum(path.suffix == ".parquet" for path in files)
+    steps = [int(p.stem.rpartition("-")[2]) for p in partial.glob("*checkpoint-*.pt")]
+    said = [f"{shards} shards"] if shards else []
+    said += [f"step {max(steps)}"] if steps else []
+    return ", ".join([*said, f"{sum(p.stat().st_size for p in files) / 1e6:.1f} MB"])
+
+
+def room_missing(plans: list[StagePlan]) -> int:
+    """Bytes that the disk of the store lacks for what is to be made, as far as that is known."""
+    store = store_folder()
+    while not store.exists():
+        store = store.parent
+    wanted = sum(plan.bytes or 0 for plan in plans if plan.status != "reuse")
+    return max(0, wanted - shutil.disk_usage(store).free)
