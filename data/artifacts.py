@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,38 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data import schemas
-from data.io.atomic import write_json
-from data.io.identity import sha256_of
+from data.manifest import DamagedArtifactError, Manifest, read_manifest
 from data.shards import read_table, shard_names
-
-MANIFEST = "manifest.json"
-HASHED_UP_TO = 64 << 20  # larger files are checked by size on reuse; their readers check the rest
-
-
-class DamagedArtifactError(RuntimeError):
-    """Files of an artifact are missing or differ from its manifest."""
-
-    def __init__(self, stage: str, path: Path, problems: Mapping[str, str]) -> None:
-        self.problems = dict(problems)
-        listed = "; ".join(f"{name}: {what}" for name, what in list(problems.items())[:5])
-        super().__init__(
-            f"the {stage} artifact at {path} is damaged ({len(problems)} files: {listed}). Run "
-            f"`prefect deployment run gill/{stage}`: it rebuilds what is damaged."
-        )
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a finished artifact is and how it came to be."""
-
-    stage: str
-    version: int
-    fingerprint: str
-    config: dict[str, Any]
-    inputs: dict[str, str]
-    metrics: dict[str, float]
-    files: dict[str, dict[str, Any]]
-    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,8 +51,12 @@ class Artifact:
         return path
 
     def manifest(self) -> Manifest:
-        """Read the manifest."""
-        return Manifest(**json.loads((self.path / MANIFEST).read_text()))
+        """Read the manifest.
+
+        Raises:
+            DamagedArtifactError: it is missing or not as it was written.
+        """
+        return read_manifest(self.path)
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -232,35 +206,8 @@ class Evaluation(Artifact):
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text()))
-
-
-def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and digest of every file below a folder, by relative path."""
-    return {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": sha256_of(path),
-        }
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
-    }
-
-
-def problems_of(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """What is wrong with the files of an artifact: empty when all is well."""
-    found: dict[str, str] = {}
-    for name, expected in manifest.files.items():
-        path = folder / name
-        if not path.exists():
-            found[name] = "missing"
-        elif path.stat().st_size != expected["bytes"]:
-            found[name] = f"{path.stat().st_size} bytes, not {expected['bytes']}"
-        elif expected["bytes"] <= HASHED_UP_TO and sha256_of(path) != expected["sha256"]:
-            found[name] = "other contents"
-    return found
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest, which makes the folder an artifact once it is renamed."""
-    write_json(folder / MANIFEST, asdict(manifest))
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        problem = {path.name: f"cannot be read: {error}"}
+        raise DamagedArtifactError(path.parents[1].name, path.parent, problem) from error

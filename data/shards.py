@@ -54,8 +54,8 @@ def write_shard(path: Path, table: pa.Table) -> None:
 def unreadable(path: Path, error: Exception) -> ShardError:
     """What to say when a shard cannot be read."""
     return ShardError(
-        f"cannot read the shard {path}: {error}. Delete it and run the stage "
-        f"{path.absolute().parents[2].name!r} again: only this shard is made anew."
+        f"cannot read the shard {path}: {error}. Run the stage "
+        f"{path.absolute().parents[2].name!r} again: it makes what is damaged anew."
     )
 
 
@@ -73,11 +73,23 @@ def read_table(path: Path, columns: Sequence[str] | None = None, kind: str = "")
         table = pq.read_table(
             path, columns=list(columns) if columns else None, page_checksum_verification=True
         )
-    except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
+    except (OSError, pa.ArrowException) as error:
         raise unreadable(path, error) from error
     if kind:
         schemas.check(table.schema, kind, str(path))
     return table
+
+
+def rows_of(path: Path) -> int:
+    """Number of rows of a shard, from its footer alone.
+
+    Raises:
+        ShardError: the file is missing or damaged.
+    """
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(path, error) from error
 
 
 def matrix(table: pa.Table, column: str) -> npt.NDArray[np.generic]:
@@ -142,7 +154,7 @@ def with_scales(present: Collection[str], columns: Sequence[str]) -> list[str]:
 def _names_of(path: Path) -> list[str]:
     try:
         return list(pq.read_schema(path).names)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise unreadable(path, error) from error
 
 
@@ -190,7 +202,7 @@ class AlignedShards:
     def rows(self) -> list[int]:
         """Number of rows of each shard, from the footers alone."""
         folder = next(iter(self.folders))
-        return [pq.read_metadata(folder / name).num_rows for name in self.names()]
+        return [rows_of(folder / name) for name in self.names()]
 
     def check(self) -> None:
         """Compare the keys of all folders, shard by shard, before anything depends on them.
@@ -202,7 +214,7 @@ class AlignedShards:
         for name in self.names():
             keys_only.read(name)
             for folder, columns in self.folders.items():
-                odd = set(columns) - set(pq.read_schema(folder / name).names)
+                odd = set(columns) - set(_names_of(folder / name))
                 if odd:
                     raise ShardError(f"{folder / name} has no column {sorted(odd)}")
 

@@ -12,6 +12,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from data.io.atomic import atomic_file, json_bytes, sweep, unwritten
+from data.io.journal import sha256_of, work_of
 
 
 class Store:
@@ -38,8 +39,11 @@ class Store:
         found = self._files.ls(self.path(folder), detail=False)
         return sorted(n for n in (str(f).rpartition("/")[2] for f in found) if n.endswith(suffix))
 
-    def write(self, name: str, fill: Callable[[IO[bytes]], None]) -> None:
+    def write(self, name: str, fill: Callable[[IO[bytes]], None]) -> str:
         """Write a file with ``fill`` so that no reader ever sees a part of it.
+
+        Returns:
+            Its SHA-256; empty for a file of unfinished work here, which has that in its journal.
 
         Raises:
             WriteError: there is no room or no way to write; what was there before is unchanged.
@@ -47,18 +51,20 @@ class Store:
         if self.local:
             with atomic_file(Path(self.path(name))) as handle:
                 fill(handle)
-            return
+            path = Path(self.path(name))
+            return "" if work_of(path) else sha256_of(path)
         try:
-            self._write_remote(self.path(name), fill)
+            return self._write_remote(self.path(name), fill)
         except OSError as error:
             raise unwritten(self.path(name), error) from error
 
-    def _write_remote(self, path: str, fill: Callable[[IO[bytes]], None]) -> None:
+    def _write_remote(self, path: str, fill: Callable[[IO[bytes]], None]) -> str:
         # A remote file object sends what it has when an error closes it; a whole file is put.
         with tempfile.NamedTemporaryFile() as handle:
             fill(handle)
             handle.flush()
             self._files.put_file(handle.name, path)
+            return sha256_of(Path(handle.name))
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file for reading."""

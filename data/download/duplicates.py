@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 
 from data import schemas
 from data.download.atomic_store import Store
-from data.download.image_shards import FAILURES, IMAGES, STATS, write_images
+from data.download.image_shards import FAILURES, IMAGES, STATS, write_failures, write_images
 
 DUPLICATES = "duplicates.parquet"
+# The same again: once rows are dropped, what was found cannot be found a second time.
+COPY = "duplicates-copy.parquet"
 SETTLED = {"duplicate", "placeholder"}  # reasons that another fetch does not change
 
 
@@ -62,11 +64,15 @@ def settle_duplicates(
     What is found is written before anything is dropped, so a killed process goes on with the same
     decisions. A dropped row is a failure ``duplicate`` or ``placeholder`` afterwards.
     """
-    if not store.exists(DUPLICATES):
-        found = find_duplicates(store, names, placeholder_addresses)
-        store.write(DUPLICATES, lambda handle: pq.write_table(found, handle, compression="zstd"))
-    with store.open(DUPLICATES) as handle:
-        table = pq.read_table(handle)
+    kept = next((name for name in (DUPLICATES, COPY) if store.exists(name)), None)
+    if kept is None:
+        table = find_duplicates(store, names, placeholder_addresses)
+    else:
+        with store.open(kept) as handle:
+            table = pq.read_table(handle)
+    for name in (DUPLICATES, COPY):
+        if not store.exists(name):
+            store.write(name, lambda handle: write_failures(handle, table))
     doomed = {row["key"]: row for row in table.to_pylist() if row["kind"] in drop}
     if doomed:
         for name in names:
@@ -96,11 +102,12 @@ def _drop(store: Store, name: str, doomed: dict[str, dict[str, Any]]) -> None:
         }
     # Failures first: a row that is in both is dropped again, one that is in neither would be lost.
     rest = pa.Table.from_pylist([known[k] for k in sorted(known)], schema=schemas.FAILURES)
-    store.write(failures, lambda h: pq.write_table(rest, h, compression="zstd"))
+    store.write(failures, lambda h: write_failures(h, rest))
     left = table.filter(pa.array(keep))
     store.write(images, lambda h: write_images(h, left.to_batches(max_chunksize=256)))
     reasons = [f["reason"] for f in known.values()]
     stats |= {"good": len(left), "failures": {r: reasons.count(r) for r in sorted(set(reasons))}}
+    stats["sha256"] = {}  # of what was fetched
     store.write_json(f"{STATS}/{name}.json", stats)
 
 

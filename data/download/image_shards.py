@@ -1,9 +1,9 @@
 """Image shards as they are filled: images wait on disk, not in memory, and come out in order.
 
 A shard ``train-00003`` is ``images/train-00003.parquet``, ``failures/train-00003.parquet`` and
-``stats/train-00003.json``. The last is written last: a shard with statistics is finished. All three
-are replaced by a later pass over the failures, in the same order, so that a kill in between leaves
-at worst a failure that is an image too; the next pass sees that and drops the failure.
+``stats/train-00003.json``. The last is written last: a shard that has all three is finished. A
+later pass over the failures replaces them in the same order, so that a kill in between leaves at
+worst a failure that is an image too; the next pass sees that and drops the failure.
 """
 
 from __future__ import annotations
@@ -121,8 +121,10 @@ class OpenShard:
             self._good.sort(key=lambda g: g[0].key)
             self._failed.sort(key=lambda f: f["key"])
         table = pa.Table.from_pylist(self._failed, schema=schemas.FAILURES)
-        self.store.write(images, lambda handle: self._write_images(handle, before))
-        self.store.write(failures, lambda h: pq.write_table(table, h, compression="zstd"))
+        digests = {
+            images: self.store.write(images, lambda handle: self._write_images(handle, before)),
+            failures: self.store.write(failures, lambda h: write_failures(h, table)),
+        }
         reasons = Counter(f["reason"] for f in self._failed)
         stats = {
             "name": self.name,
@@ -134,6 +136,7 @@ class OpenShard:
             "seconds": round(time.monotonic() - self._began, 3),
             "finished": time.time(),
             "made_by": f"{platform.node()}/{os.getppid()}",  # the process that has the workers
+            "sha256": {name: digest for name, digest in digests.items() if digest},
         }
         self.store.write_json(f"{STATS}/{self.name}.json", stats)
         self.close()
@@ -174,6 +177,20 @@ class OpenShard:
                 rows, size = [], 0
         if rows:
             yield pa.Table.from_pylist(rows, schema=schemas.IMAGES)
+
+
+def finished_shards(store: Store) -> set[str]:
+    """Names of the shards that have all of their files."""
+    found = {
+        folder: {name.removesuffix(suffix) for name in store.names(folder, suffix)}
+        for folder, suffix in ((IMAGES, ".parquet"), (FAILURES, ".parquet"), (STATS, ".json"))
+    }
+    return found[IMAGES] & found[FAILURES] & found[STATS]
+
+
+def write_failures(handle: IO[bytes], table: pa.Table) -> None:
+    """Write a failures shard."""
+    pq.write_table(table, handle, compression="zstd", write_page_checksum=True)
 
 
 def write_images(handle: IO[bytes], parts: Iterable[pa.Table | pa.RecordBatch]) -> None:

@@ -22,7 +22,7 @@ from data import schemas
 from data.download.addresses import normalise
 from data.download.atomic_store import Store
 from data.download.fetch_errors import FetchError
-from data.download.image_shards import STATS, Row, shard_name
+from data.download.image_shards import STATS, Row, finished_shards, shard_name
 from data.download.settings import FetchSettings
 from data.sources.base import Pair, Rejected, Source
 
@@ -48,9 +48,9 @@ class Plan:
     def unfinished(self, passes: int) -> list[str]:
         """Shards of all splits that have not had so many passes over their failures."""
         done = {
-            name.removesuffix(".json")
-            for name in self.store.names(STATS, ".json")
-            if not passes or self.store.read_json(f"{STATS}/{name}")["passes"] >= passes
+            name
+            for name in finished_shards(self.store)
+            if not passes or self.store.read_json(f"{STATS}/{name}.json")["passes"] >= passes
         }
         return [name for split in self.rows for name in self.shards(split) if name not in done]
 
@@ -86,7 +86,8 @@ def prepare(source: Source, settings: FetchSettings) -> Plan:
                 + "). Use another folder, or go back to what it was begun with."
             )
         store.sweep()
-        return Plan(found["rows"], settings.shard_size, store)
+        if all(store.exists(f"plan/{split}.parquet") for split in found["rows"]):
+            return Plan(found["rows"], settings.shard_size, store)
     rows = {split: _scan(source, split, store) for split in source.splits()}
     store.write_json(IDENTITY, {"identity": identity, "rows": rows})
     return Plan(rows, settings.shard_size, store)

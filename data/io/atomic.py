@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-PART = ".part"  # how the names of unfinished files end
+from data.io import journal
+from data.io.journal import PART
 
 
 class WriteError(OSError):
@@ -34,7 +35,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
     Its bytes are on the disk before the name is, and the name before this returns, so neither a
     kill nor a power cut leaves a part of it. Several writers of one path do not meet: the last wins
-    whole.
+    whole. In a folder of unfinished work the file is entered in the journal.
 
     Raises:
         WriteError: there is no room or no way to write; what was there before is unchanged.
@@ -51,8 +52,12 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
                 size = _length(part)
                 raise
             os.fsync(handle.fileno())
+        work = journal.work_of(path)
+        holds = None if work is None else journal.contents(part)
         part.replace(path)
         _keep_names(path.parent)
+        if work is not None and holds is not None:
+            journal.add(work, {path.relative_to(work).as_posix(): holds})
     except OSError as error:
         if isinstance(error, WriteError):
             raise

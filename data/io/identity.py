@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from data.io.atomic import WriteError, write_json
+from data.io.journal import sha256_of
 
 _SETTLED = 2.0  # seconds: the coarsest clock of file systems
 _KEPT_FROM = 1 << 20  # bytes: smaller files are hashed again sooner than looked up
@@ -110,12 +111,6 @@ def content_digest(path: Path) -> str:
         OSError: there is nothing, or it cannot be read.
     """
     return folder_digest(path) if path.is_dir() else file_digest(path)
-
-
-def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes, read now."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _stamps(names: Sequence[str], seen: Sequence[os.stat_result]) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 
 import pyarrow.parquet as pq
 
-from data.io.identity import sha256_of
+from data.io.journal import sha256_of
 from data.sources.base import Pair, SourceError, SourceSettings
 
 PACK = Path(__file__).parents[1] / "embedded"

@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 import numpy as np
 from PIL import Image
 
-from data.io.identity import sha256_of
+from data.io.journal import sha256_of
 from data.scenes.captions import caption
 from data.scenes.grammar import Split, World
 from data.scenes.painter import SHEET, paint

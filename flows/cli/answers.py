@@ -141,7 +141,7 @@ def _quiet() -> None:
 
 def _mendable() -> AbstractContextManager[None]:
     """Errors of what the command names, which its user can mend."""
-    from data.artifacts import DamagedArtifactError
+    from data.manifest import DamagedArtifactError
     from data.safe_open import ImageFileError
     from data.shards import ShardError
     from gill.inference.prompts import PromptError

@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-from data.artifacts import ImageShards
 from data.download.atomic_store import Store
 from data.download.image_codec import EncodedImage, process
-from data.download.image_shards import OpenShard, Row, shard_name
+from data.download.image_shards import OpenShard, Row, finished_shards, shard_name
 from data.download.settings import ImageRules
 from data.faults import Tolerance
 from data.io.image_decoder import ImageError
@@ -28,7 +27,7 @@ def convert(config: DownloadConfig, source: Source, out: Path, log: StageLog) ->
     """
     store, rules = Store(str(out)), ImageRules.of(config)
     store.sweep()
-    faults, seen = Tolerance("images"), 0
+    faults, finished, seen = Tolerance("images"), finished_shards(store), 0
 
     def made(row: Pair | Rejected) -> EncodedImage | Exception | None:
         if isinstance(row, Rejected):
@@ -43,7 +42,7 @@ def convert(config: DownloadConfig, source: Source, out: Path, log: StageLog) ->
             rows, number = source.pairs(split), 0
             while chunk := list(islice(rows, config.shard_size)):
                 name = shard_name(split, number)
-                if not store.exists(f"{ImageShards.STATS}/{name}.json"):
+                if name not in finished:
                     _write(store, name, zip(chunk, pool.map(made, chunk), strict=True), faults)
                 seen += len(chunk)
                 number += 1

@@ -14,7 +14,11 @@ from typing import Any
 from data.artifacts import ImageShards
 from data.download.atomic_store import Store
 from data.download.downloader import fill
+from data.download.image_shards import finished_shards
 from data.download.plan import Plan, planned, prepare
+from data.io import journal
+from data.io.journal import Written, files_in, sha256_of
+from data.shards import ShardError
 from data.sources.base import Source
 from tasks.config.download import DownloadConfig
 from tasks.download.account import reasons_of
@@ -22,15 +26,20 @@ from tasks.download.sources import settings_of, source_of
 from tasks.runner.fan_out import fan_out, reporting
 from tasks.tracking.stage_log import StageLog
 
+_ATTEMPTS = 2  # at shards that a shared store does not give back as they were written
+
 
 def adopt(earlier: ImageShards, out: Path) -> None:
     """Begin an empty folder with the shards of an artifact that had fewer retry passes."""
-    if any(out.iterdir()):
+    if files_in(out):
         return
     for name in (ImageShards.FOLDER, ImageShards.FAILURES, ImageShards.STATS, "plan"):
         # Links, not copies: files are replaced, never changed.
-        shutil.copytree(earlier.path / name, out / name, copy_function=os.link)
+        shutil.copytree(earlier.path / name, out / name, copy_function=os.link, dirs_exist_ok=True)
     shutil.copy(earlier.path / "identity.json", out)
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*")}
+    files = {name: file for name, file in earlier.manifest().files.items() if name in there}
+    journal.add(out, {n: Written(f["bytes"], f["sha256"]) for n, f in files.items()})
 
 
 def fetch(config: DownloadConfig, source: Source, out: Path, log: StageLog) -> None:
@@ -38,12 +47,18 @@ def fetch(config: DownloadConfig, source: Source, out: Path, log: StageLog) -> N
     # A shared store may serve several configurations: each has a folder of its own.
     address = f"{config.store}/{out.stem}" if config.store else str(out)
     settings = settings_of(config, address)
-    plan = prepare(source, settings)
-    with _watching(log, plan, len(config.retries)):
-        names = plan.unfinished(len(config.retries))
-        fan_out("download", fetch_batch, names, config, config=config, store=address)
-    if config.store:
-        _bring_here(plan.store, out)
+    plan, passes = prepare(source, settings), len(config.retries)
+    for _ in range(_ATTEMPTS):
+        with _watching(log, plan, passes):
+            names = plan.unfinished(passes)
+            fan_out("download", fetch_batch, names, config, config=config, store=address)
+        damaged = _bring_here(plan.store, out) if config.store else []
+        if not damaged:
+            return
+    raise ShardError(
+        f"what was written to {address} is not what is read there: {damaged[:5]}; use another "
+        "download.store"
+    )
 
 
 def fetch_batch(names: Sequence[str], config: DownloadConfig, store: str) -> None:
@@ -52,13 +67,27 @@ def fetch_batch(names: Sequence[str], config: DownloadConfig, store: str) -> Non
     fill(source, settings, planned(settings), names)
 
 
-def _bring_here(store: Store, out: Path) -> None:
-    here = Store(str(out))
-    for folder in (ImageShards.FOLDER, ImageShards.FAILURES, ImageShards.STATS):
-        for name in store.names(folder, ""):
-            if not here.exists(f"{folder}/{name}"):
-                with store.open(f"{folder}/{name}") as handle:
-                    here.write(f"{folder}/{name}", partial(shutil.copyfileobj, handle))
+def _bring_here(store: Store, out: Path) -> list[str]:
+    """Copy finished shards from a shared store.
+
+    Returns:
+        Those that are not what was written; they are removed there, to be fetched again.
+    """
+    here, damaged = Store(str(out)), []
+    have = finished_shards(here)
+    for name in sorted(finished_shards(store) - have):
+        stats = f"{ImageShards.STATS}/{name}.json"
+        wanted = store.read_json(stats).get("sha256", {})
+        files = [f"{f}/{name}.parquet" for f in (ImageShards.FOLDER, ImageShards.FAILURES)]
+        for file in (*files, stats):
+            with store.open(file) as handle:
+                here.write(file, partial(shutil.copyfileobj, handle))
+        if any(sha256_of(out / file) != wanted[file] for file in files if file in wanted):
+            damaged.append(name)
+            for at in (store, here):
+                for file in (stats, *files):
+                    at.remove(file)
+    return damaged
 
 
 def _watching(log: StageLog, plan: Plan, passes: int) -> AbstractContextManager[None]:

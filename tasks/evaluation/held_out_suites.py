@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from data.artifacts import Manifest
+from data.manifest import Manifest
 from gill.decision import CHOICES, confident_label
 from gill.inference.engine import GillEngine
 from gill.mapper import Mapper

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from data.io.atomic import write_bytes
 from gill.evaluation.published import FINDINGS
 from tasks.config.parts import PartsConfig
 from tasks.evaluation.context_scores import ContextScores
@@ -73,7 +74,7 @@ class Report:
             ("report.html", as_html(TITLE, sections)),
             ("report.md", as_markdown(TITLE, sections)),
         ):
-            (self.out / name).write_text(text, encoding="utf-8")
+            write_bytes(self.out / name, text.encode())
             self.log.document(name, text)
 
 

@@ -12,17 +12,15 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from data.artifacts import (
-    MANIFEST,
     Artifact,
-    DamagedArtifactError,
     ImageShards,
     RetrievalIndex,
     TrainedAdapters,
     TrainedDecision,
     TrainedMapper,
-    problems_of,
 )
 from data.lookup import ShardLookup
+from data.manifest import MANIFEST, DamagedArtifactError, problems_of
 from gill.decision import DecisionModel
 from gill.inference.engine import GillEngine
 from gill.inference.index import Index
@@ -138,9 +136,7 @@ def _from_artifacts(
     found: Mapping[str, Artifact], parts: PartsConfig, runtime: RuntimeConfig
 ) -> Trained:
     for artifact in found.values():
-        if isinstance(artifact, _READ) and (
-            problems := problems_of(artifact.path, artifact.manifest())
-        ):
+        if isinstance(artifact, _READ) and (problems := problems_of(artifact.path)):
             raise DamagedArtifactError(artifact.stage, artifact.path, problems)
     adapters, mapper = _of(found, TrainedAdapters), _of(found, TrainedMapper)
     if adapters is None or mapper is None:
@@ -196,8 +192,7 @@ def _artifacts(source: str | Path | None) -> dict[str, Artifact]:
         stage, root = path.parent.name, path.parents[1]
         found = _closure(root, {stage: path.name})
     elif (path / LAST_RUN).exists():
-        stages = json.loads((path / LAST_RUN).read_text())["stages"]
-        found = _closure(path / "store", {n: s["fingerprint"] for n, s in stages.items()})
+        found = _closure(path / "store", _stages_of(path / LAST_RUN))
     elif source is not None and _RUN_ID.fullmatch(str(source)):
         try:
             fingerprints = mlflow_runs.stages_of(str(source))
@@ -217,6 +212,18 @@ def _artifacts(source: str | Path | None) -> dict[str, Artifact]:
             f"{', '.join(found)}; run the stage {missing[-1]!r} first"
         )
     return found
+
+
+def _stages_of(last_run: Path) -> dict[str, str]:
+    """Fingerprints by stage of the last run."""
+    try:
+        stages = json.loads(last_run.read_bytes())["stages"]
+        return {str(name): str(stage["fingerprint"]) for name, stage in stages.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise LoadError(
+            f"cannot read {last_run}: {error}. Run the pipeline again (what is finished is "
+            "reused), or name a run or an artifact"
+        ) from error
 
 
 def _closure(root: Path, fingerprints: Mapping[str, str]) -> dict[str, Artifact]:

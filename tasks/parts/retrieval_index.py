@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file
 
 from data.artifacts import RetrievalIndex, TrainedAdapters
-from data.shards import matrix, read_table, shard_names
+from data.shards import matrix, read_table, rows_of, shard_names
 from gill.inference.index import EXACT_UP_TO, Index
 from gill.retrieval import RetrievalMaps
+from tasks.parts.weights import read_weights, with_weights
 
 
 def load_retrieval_maps(artifact: TrainedAdapters) -> RetrievalMaps:
     """W_t2i and W_i2t, without loading a language model."""
-    weights = load_file(artifact.adapters_weights)
+    weights = read_weights(artifact, artifact.adapters_weights)
     own = {
         k.removeprefix("retrieval."): v for k, v in weights.items() if k.startswith("retrieval.")
     }
     width, llm_dim = own["text.weight"].shape
-    maps = RetrievalMaps(llm_dim, own["image.weight"].shape[1], width)
-    maps.load_state_dict(own)
-    return maps.requires_grad_(False).eval()
+    return with_weights(partial(RetrievalMaps, llm_dim, own["image.weight"].shape[1], width), own)
 
 
 def load_index(artifact: RetrievalIndex) -> Index:
@@ -35,7 +33,7 @@ def load_index(artifact: RetrievalIndex) -> Index:
 def read_index(folder: Path) -> Index:
     """Read a folder of embedding shards."""
     names = shard_names(folder)
-    rows = sum(pq.read_metadata(folder / name).num_rows for name in names)
+    rows = sum(rows_of(folder / name) for name in names)
     dtype = torch.float32 if rows <= EXACT_UP_TO else torch.float16
     keys: list[str] = []
     vectors = torch.empty(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data.artifacts import TrainedAdapters
@@ -12,22 +11,22 @@ from data.io.atomic import write_json
 from gill.backbones.language import LanguageModel
 from gill.model import Adapters
 from gill.specs import AdapterSpec
+from tasks.parts.weights import read_weights, write_weights
 
 
 def save_adapters(out: Path, adapters: Adapters) -> None:
     """Write the weights and their spec."""
-    weights = {name: value.contiguous() for name, value in adapters.state_dict().items()}
-    save_file(weights, out / TrainedAdapters.ADAPTERS_WEIGHTS)
+    write_weights(out / TrainedAdapters.ADAPTERS_WEIGHTS, adapters.state_dict())
     write_json(out / TrainedAdapters.ADAPTERS_SPEC, adapters.spec.model_dump())
 
 
 def load_adapters(artifact: TrainedAdapters, language: LanguageModel) -> Adapters:
     """Read the adapters, frozen, onto the language model's device."""
     adapters = Adapters(AdapterSpec(**artifact.adapters_spec()), language)
-    adapters.load_state_dict(load_file(artifact.adapters_weights))
+    adapters.load_state_dict(read_weights(artifact, artifact.adapters_weights))
     return adapters.to(language.device).requires_grad_(False).eval()
 
 
 def load_img_embeddings(artifact: TrainedAdapters) -> Tensor:
     """E_img ``(r, llm_dim)``, without loading a language model."""
-    return load_file(artifact.adapters_weights)["img_tokens.weight"].float()
+    return read_weights(artifact, artifact.adapters_weights)["img_tokens.weight"].float()

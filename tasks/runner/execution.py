@@ -2,10 +2,11 @@
 
 A stage itself is a function ``run(context, *inputs) -> artifact`` in its own module; around it:
 
-- an artifact of its fingerprint with a whole manifest is *reused*;
+- an artifact of its fingerprint that is what its manifest says is *reused*;
 - otherwise the stage works in ``<fingerprint>.partial`` under a file *lock*, which the kernel drops
-  when its holder dies; a later process finds the folder and goes on in it;
-- the *manifest* is written last and the folder renamed, so what has a final name is whole;
+  when its holder dies; a later process finds the folder and goes on with what is *proven* there;
+- what it made is checked, the *manifest* written last and the folder renamed, so what has a final
+  name is whole;
 - reused or run, it is an MLflow run under the pipeline's run, and a Prefect task run.
 """
 
@@ -21,17 +22,37 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from data.artifacts import Artifact, Manifest, describe_files, problems_of, write_manifest
+from data.artifacts import Artifact
+from data.manifest import (
+    DamagedArtifactError,
+    Manifest,
+    forget_checks,
+    listed,
+    problems_of,
+    write_manifest,
+)
 from tasks.runner.context import StageContext
 from tasks.runner.dag import PlannedStage
 from tasks.runner.fingerprint import stage_fingerprint
 from tasks.runner.places import work
 from tasks.runner.record import StageRecord
 from tasks.runner.stage import StageCall
-from tasks.runner.store import DiskFullError, MissingArtifactError, find, reopen
+from tasks.runner.store import (
+    DiskFullError,
+    MissingArtifactError,
+    begin,
+    check_work,
+    find,
+    full_disk,
+    is_whole,
+    partial_of,
+    seal,
+)
 from tasks.tracking import mlflow_runs
 from tasks.tracking.memory import peak_memory, release_memory
 from tasks.tracking.mlflow_log import MlflowStageLog
+
+_ATTEMPTS = 2  # at a stage whose files change under its hands
 
 
 @dataclass(frozen=True)
@@ -73,24 +94,13 @@ class Execution:
             self.logger.info("another run is making this artifact; waiting for it")
             lock.acquire()
         try:
-            if not self.force and self._is_whole():
+            if not self.force and is_whole(self.planned.artifact, self.logger):
                 return self._reused(started)
             if self.must_exist_for is not None:
                 raise MissingArtifactError(self.must_exist_for, self.planned.stage.name)
             return self._made(started)
         finally:
             lock.release()
-
-    def _is_whole(self) -> bool:
-        """Whether the artifact is there; a damaged one is turned into unfinished work."""
-        artifact = self.planned.artifact
-        if find(artifact) is None:
-            return False
-        problems = problems_of(artifact.path, artifact.manifest())
-        if problems:
-            self.logger.warning("%s is damaged and will be rebuilt: %s", artifact.path, problems)
-            reopen(artifact, problems)
-        return not problems
 
     def _reused(self, started: float) -> StageResult:
         artifact = self.planned.artifact
@@ -107,34 +117,62 @@ class Execution:
 
     def _made(self, started: float) -> StageResult:
         artifact = self.planned.artifact
-        final = artifact.path
-        partial = final.with_name(f"{artifact.fingerprint}.partial")
-        if self.force and final.exists():
-            shutil.rmtree(final)
-        resumed = partial.exists()
-        partial.mkdir(parents=True, exist_ok=True)
+        partial = partial_of(artifact)
+        if self.force:
+            for folder in (artifact.path, partial):
+                if folder.exists():
+                    shutil.rmtree(folder)
+        resumed = begin(artifact, self.logger)
         self._check_room(partial)
         run_id = self.record.begin({"status": "ran", "resumed": str(resumed).lower()})
         if resumed:
             self.logger.info("going on with unfinished work in %s", partial)
         try:
             with peak_memory() as memory:
-                metrics = dict(work(self._call(partial, run_id), self.logger).metrics)
+                metrics, files = self._worked(partial, run_id)
             seconds = time.monotonic() - started
-            write_manifest(partial, self._manifest(partial, metrics, run_id, seconds, resumed))
-            if final.exists():
-                shutil.rmtree(final)
-            partial.rename(final)
+            write_manifest(partial, self._manifest(files, metrics, run_id, seconds, resumed))
+            seal(artifact)
             mlflow_runs.log_results(run_id, {**metrics, **memory, "seconds": seconds})
             mlflow_runs.log_artifacts_as_datasets(run_id, [artifact], "output")
             self.record.register(run_id)
-        except BaseException:
-            mlflow_runs.end_run(run_id, "FAILED")
+        except BaseException as error:
+            self._failed(run_id, error)
+            explained = full_disk(partial, error)
+            if explained is not None:
+                raise explained from error
             raise
         finally:
             release_memory()
         mlflow_runs.end_run(run_id, "FINISHED")
         return StageResult(artifact, "ran", seconds, run_id, metrics)
+
+    def _worked(
+        self, partial: Path, run_id: str
+    ) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
+        """Run the stage; its metrics, and what a manifest says of its files.
+
+        Raises:
+            DamagedArtifactError: what it writes is not what is there afterwards.
+        """
+        for _ in range(_ATTEMPTS):
+            metrics = dict(work(self._call(partial, run_id), self.logger).metrics)
+            files = check_work(partial, self.logger)
+            if files:
+                return metrics, files
+        name = self.planned.stage.name
+        what = "no files, or files that changed or that data.io.atomic did not write"
+        raise DamagedArtifactError(name, partial, {partial.name: what})
+
+    def _failed(self, run_id: str, error: BaseException) -> None:
+        """Record a failure, which must not be hidden by one of the record."""
+        if isinstance(error, Exception):
+            # Its inputs may be to blame: all of their contents are read the next time.
+            forget_checks(given.path for given in self.planned.inputs.values())
+        try:
+            mlflow_runs.end_run(run_id, "FAILED")
+        except Exception as second:  # noqa: BLE001 such as a full disk
+            self.logger.warning("cannot end the MLflow run %s: %s", run_id, second)
 
     def _call(self, out: Path, run_id: str) -> StageCall:
         planned = self.planned
@@ -157,10 +195,19 @@ class Execution:
         fingerprints = {name: artifact.fingerprint for name, artifact in planned.inputs.items()}
         fingerprint = stage_fingerprint(planned.stage, before, planned.parts, fingerprints)
         path = planned.artifact.path.with_name(fingerprint)
-        return find(planned.stage.makes(planned.stage.name, fingerprint, path))
+        earlier = find(planned.stage.makes(planned.stage.name, fingerprint, path))
+        if earlier is not None and (problems := problems_of(path)):
+            self.logger.warning("not begun with %s, which is damaged: %s", path, listed(problems))
+            return None
+        return earlier
 
     def _manifest(
-        self, folder: Path, metrics: dict[str, float], run_id: str, seconds: float, resumed: bool
+        self,
+        files: dict[str, dict[str, Any]],
+        metrics: dict[str, float],
+        run_id: str,
+        seconds: float,
+        resumed: bool,
     ) -> Manifest:
         planned = self.planned
         declared = planned.stage.declared
@@ -171,7 +218,7 @@ class Execution:
             config=planned.config.model_dump(mode="json"),
             inputs={name: f"{a.stage}/{a.fingerprint}" for name, a in planned.inputs.items()},
             metrics=metrics,
-            files=describe_files(folder),
+            files=files,
             provenance={
                 "made": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(seconds, 2),

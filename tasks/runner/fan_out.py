@@ -12,9 +12,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
 from data.artifacts import Artifact, ImageShards
+from data.shards import rows_of
 from tasks.config.data import ShardedConfig
 from tasks.runner.context import StageContext
 from tasks.runner.registry import stage_named
@@ -78,7 +77,7 @@ def convert_on_workers(call: StageCall, shared: ShardedConfig, images: ImageShar
     are there are not made again.
     """
     context, name = call.context, call.stage.name
-    rows = {name: pq.read_metadata(images.folder / name).num_rows for name in images.names()}
+    rows = {name: rows_of(images.folder / name) for name in images.names()}
 
     def missing() -> list[str]:
         there = {path.name for path in context.out.glob("*/*.parquet")}

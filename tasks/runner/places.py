@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from data.artifacts import Artifact, ImageShards
@@ -9,6 +10,10 @@ from tasks.config.data import ShardedConfig
 from tasks.runner import launcher
 from tasks.runner.fan_out import convert_on_workers
 from tasks.runner.stage import StageCall
+
+# One stage at a time in this process: what is trained draws from PyTorch's generator, which all
+# threads share, and so does every module that is made and every library that seeds it.
+_HERE = threading.Lock()
 
 
 def work(call: StageCall, logger: Any) -> Artifact:
@@ -20,4 +25,5 @@ def work(call: StageCall, logger: Any) -> Artifact:
     size = runtime.workers if declared.data_parallel else 1
     if size > 1 or (runtime.own_process and declared.computes):
         return launcher.run(call, logger, size)
-    return call()
+    with _HERE:
+        return call()

@@ -11,9 +11,8 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from data.shards import read_table, shard_names, write_shard
+from data.shards import read_table, rows_of, shard_names, write_shard
 from gill.data_parallel import WorkerGroup
 from tasks.tracking.stage_log import StageLog
 
@@ -35,9 +34,9 @@ def map_shards(
 ) -> dict[str, float]:
     """Write ``convert(shard)`` for each shard of ``source`` under the same name in ``target``.
 
-    A shard that is there is whole, since shards are renamed into place; a killed stage therefore
-    goes on at the next one. One shard is written while the next is converted. Workers take turns
-    in the shards, and all wait until the last is written.
+    A shard that is there is finished: ``tasks.runner.store`` lets a stage begin with nothing else.
+    A killed stage therefore goes on at the next one. One shard is written while the next is
+    converted. Workers take turns in the shards, and all wait until the last is written.
 
     Args:
         convert: one function, or one for each device: each takes the next shard when it is free.
@@ -49,7 +48,7 @@ def map_shards(
     workers = workers or WorkerGroup()
     converts = [convert] if callable(convert) else list(convert)
     names = list(shards) or shard_names(source)
-    rows = {name: pq.read_metadata(source / name).num_rows for name in names}
+    rows = {name: rows_of(source / name) for name in names}
     there = {name for name in names if (target / name).exists()}
     todo = [n for n in names[workers.rank :: workers.size] if n not in there]
     total, done = sum(rows.values()), sum(rows[n] for n in names if n not in set(todo))

@@ -1,14 +1,39 @@
-"""The store of artifacts: ``<stage>/<fingerprint>`` under ``var/store``."""
+"""The store of artifacts: ``<stage>/<fingerprint>`` under ``var/store``, and the work on them.
+
+Two rules, held here for every stage. What has the final name is used again only if it is what its
+manifest says. What lies in ``<fingerprint>.partial`` counts as finished only if the journal proves
+it, when work goes on and once more when it is sealed.
+"""
 
 from __future__ import annotations
 
+import errno
 import shutil
-from collections.abc import Collection
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from data.artifacts import MANIFEST, Artifact
+from data.artifacts import Artifact
+from data.io import journal
+from data.io.atomic import WriteError, unwritten, write_bytes
+from data.io.journal import PARTIAL, Written
+from data.manifest import (
+    MANIFEST,
+    STRAY,
+    DamagedArtifactError,
+    Manifest,
+    checked_record,
+    described,
+    listed,
+    other_rows,
+    problems_of,
+    read_manifest,
+)
 from tasks.paths import var_folder
+
+_NO_ROOM = 1 << 20  # bytes: with fewer left, any error is the disk's
+BEFORE = "before.json"  # in the journal: the manifest of an artifact that is being mended
 
 Made = TypeVar("Made", bound=Artifact)
 
@@ -19,13 +44,26 @@ class MissingArtifactError(RuntimeError):
     def __init__(self, wanted: str, missing: str) -> None:
         super().__init__(
             f"{wanted} needs the artifact of {missing} with this configuration, and there is none. "
-            f"Run `prefect deployment run gill/{missing} --watch` (with the same recipe and "
-            "overrides) or the full pipeline first."
+            f"Run `gill run {missing}` (with the same recipe and settings) or the full pipeline "
+            "first."
         )
 
 
 class DiskFullError(OSError):
-    """Too little room is left to start a stage."""
+    """Too little room is left for a stage."""
+
+
+class OtherRowsError(RuntimeError):
+    """An artifact was damaged, and what its source gives now are other rows."""
+
+    def __init__(self, stage: str, partial: Path, rows: Mapping[str, str]) -> None:
+        self.rows = dict(rows)
+        super().__init__(
+            f"{partial.stem} of {stage} was damaged and cannot be made again as it was: "
+            f"{listed(rows)}. Its source gives other rows by now (failures/ says why), and what "
+            f"was made of it would not fit. Put its files back from a copy, or delete {partial} "
+            "and run `gill run --force`, which makes everything of what the source gives now."
+        )
 
 
 def store_folder() -> Path:
@@ -38,12 +76,124 @@ def find(artifact: Made) -> Made | None:
     return artifact if (artifact.path / MANIFEST).exists() else None
 
 
-def reopen(artifact: Artifact, damaged: Collection[str]) -> None:
-    """Turn a damaged artifact back into unfinished work, so that its whole files are kept."""
-    for name in damaged:
-        (artifact.path / name).unlink(missing_ok=True)
-    (artifact.path / MANIFEST).unlink()
-    partial = artifact.path.with_name(f"{artifact.fingerprint}.partial")
+def finished(root: Path) -> Iterator[Path]:
+    """Folders of a store that have a final name, with a manifest or without."""
+    for path in sorted(root.glob("*/*")):
+        if path.is_dir() and not path.suffix:
+            yield path
+
+
+def partial_of(artifact: Artifact) -> Path:
+    """The folder of unfinished work on an artifact."""
+    return artifact.path.with_name(f"{artifact.fingerprint}{PARTIAL}")
+
+
+def is_whole(artifact: Artifact, logger: Any) -> bool:
+    """Whether an artifact is there and all of it; a damaged one becomes unfinished work.
+
+    Files that are none of its own are set aside.
+    """
+    folder, partial = artifact.path, partial_of(artifact)
+    if not folder.exists() and (partial / MANIFEST).exists() and not problems_of(partial):
+        seal(artifact)  # its maker was stopped right before this
+    if not folder.exists():
+        return False
+    problems = problems_of(folder)
+    strays = [name for name, what in problems.items() if what == STRAY]
+    if strays:
+        aside = folder.with_name(f"{artifact.fingerprint}.strays")
+        logger.warning("%s holds files that are not its own, moved to %s: %s", folder, aside,
+                       listed(problems))  # fmt: skip
+        for name in strays:
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).replace(aside / name)
+    damaged = {name: what for name, what in problems.items() if what != STRAY}
+    if damaged:
+        logger.warning("%s is damaged and will be rebuilt: %s", folder, listed(damaged))
+        reopen(artifact)
+    return not damaged
+
+
+def reopen(artifact: Artifact) -> None:
+    """Turn a damaged artifact back into unfinished work, in which its whole files are kept."""
+    folder, partial = artifact.path, partial_of(artifact)
+    with suppress(DamagedArtifactError):
+        manifest = read_manifest(folder)
+        files = {n: Written(f["bytes"], f["sha256"]) for n, f in manifest.files.items()}
+        try:
+            journal.add(folder, files)
+        except OSError as error:
+            raise unwritten(folder / journal.JOURNAL, error) from error
+        write_bytes(folder / journal.JOURNAL / BEFORE, (folder / MANIFEST).read_bytes())
+    (folder / MANIFEST).unlink(missing_ok=True)
+    checked_record(folder).unlink(missing_ok=True)
     if partial.exists():
         shutil.rmtree(partial)
-    artifact.path.rename(partial)
+    folder.rename(partial)
+
+
+def full_disk(folder: Path, error: BaseException) -> DiskFullError | None:
+    """What to say of an error that a full disk has led to, whoever met it first; None for others.
+
+    A file that could not be written says so itself (``WriteError``); a database says less.
+    """
+    free = shutil.disk_usage(folder).free
+    if not isinstance(error, Exception) or isinstance(error, WriteError | DiskFullError):
+        return None
+    if free > _NO_ROOM and "disk is full" not in str(error):
+        return None
+    cause = str(error).strip().partition("\n")[0]
+    return DiskFullError(
+        errno.ENOSPC,
+        f"the disk is full at {folder} ({free:,} bytes are free): {cause}. Make room and run "
+        "again: what is finished is kept",
+    )
+
+
+def begin(artifact: Artifact, logger: Any) -> bool:
+    """Make the folder of unfinished work, with nothing in it but what is proven to be finished.
+
+    Returns:
+        Whether there is something to go on with.
+    """
+    partial = partial_of(artifact)
+    partial.mkdir(parents=True, exist_ok=True)
+    proven, wrong = journal.keep_proven(partial, also=[MANIFEST])
+    if wrong:
+        logger.warning("removed from %s, to be made again: %s", partial, listed(wrong))
+    return bool(proven)
+
+
+def check_work(partial: Path, logger: Any) -> dict[str, dict[str, Any]] | None:
+    """What a manifest says of the files of finished work; None if some had to be removed.
+
+    Raises:
+        OtherRowsError: it mends an artifact, and its tables have other rows than they had.
+    """
+    proven, wrong = journal.keep_proven(partial, also=[MANIFEST])
+    if wrong:
+        logger.warning("removed from %s before it was sealed: %s", partial, listed(wrong))
+        return None
+    files = described(partial, proven)
+    before = _before(partial)
+    if before is not None and (rows := other_rows(before, files)):
+        raise OtherRowsError(partial.parent.name, partial, rows)
+    return files
+
+
+def seal(artifact: Artifact) -> None:
+    """Give finished work its final name; its manifest is written."""
+    partial = partial_of(artifact)
+    (partial / journal.JOURNAL / BEFORE).unlink(missing_ok=True)
+    if artifact.path.exists():
+        shutil.rmtree(artifact.path)
+    partial.rename(artifact.path)
+
+
+def _before(partial: Path) -> Manifest | None:
+    folder = partial / journal.JOURNAL
+    if not (folder / BEFORE).exists():
+        return None
+    with suppress(DamagedArtifactError):
+        return read_manifest(folder, BEFORE)
+    return None

@@ -45,7 +45,7 @@ def run(context: StageContext[DownloadConfig]) -> ImageShards:
     config, out = context.config, context.out
     source = source_of(config)
     if source.remote:
-        if isinstance(context.earlier, ImageShards):
+        if isinstance(context.earlier, ImageShards) and not config.store:
             adopt(context.earlier, out)
         fetch(config, source, out, context.log)
     else:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -56,12 +55,14 @@ class Checkpoints:
     Attributes:
         folder: where they lie. prefix: of their names. keep: how many are kept.
         settings: what the run was made with; a run with other settings is not gone on with.
+        keep_best: whether the weights of the best validation are needed at the end.
     """
 
     folder: Path
     prefix: str
     keep: int
     settings: Mapping[str, Any]
+    keep_best: bool = False
 
     def paths(self) -> list[Path]:
         """The checkpoints, newest first."""
@@ -88,10 +89,14 @@ class Checkpoints:
         for path in self.paths():
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
-            except (RuntimeError, UnpicklingError, EOFError) as error:
+                selection = Selection(**state["selection"])
+                then, now = dict(state["settings"]), self.settings
+            except Exception as error:  # noqa: BLE001 a damaged pickle raises anything
                 logger.warning("cannot read %s, going on from the one before: %s", path, error)
                 continue
-            then, now = state["settings"], self.settings
+            if selection.best_step and not self._best_is_there():
+                logger.warning("%s needs %s, which is lost", path, self._best)
+                continue
             differs = [
                 f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
                 for key in sorted({*then, *now})
@@ -103,8 +108,11 @@ class Checkpoints:
                     f"{self.folder} to begin anew"
                 )
             trainer.load_state_dict(state["trainer"])
-            return Selection(**state["selection"])
+            return selection
         return Selection()
+
+    def _best_is_there(self) -> bool:
+        return not self.keep_best or self._best.exists()
 
     def save_best(self, trainer: Trainer) -> None:
         """Keep the trained tensors as they are now."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +14,13 @@ import pyarrow as pa
 
 from data import schemas
 from data.artifacts import ImageShards, TrainedAdapters
+from data.io.atomic import write_json
 from data.shards import as_bytes, read_table
 from gill.data_parallel import WorkerGroup
 from gill.model import GillModel
 from tasks.runner.shard_map import map_shards
 from tasks.tracking.stage_log import StageLog
+from tasks.training.loop import MADE_WITH
 
 
 def write_img_states(
@@ -27,7 +33,8 @@ def write_img_states(
 ) -> None:
     """Write ``states/<shard>`` for the image shards of all splits but those in ``without``.
 
-    Every worker calls this; they share the shards.
+    Every worker calls this; they share the shards. Those that an earlier process wrote are kept if
+    it had the same E_img: a training that is done again may end a little elsewhere.
     """
     schema = schemas.img_states(len(model.adapters.img_tokens), model.language.dim)
 
@@ -40,4 +47,19 @@ def write_img_states(
     names = [name for name in images.names() if name.rpartition("-")[0] not in without]
     target = out / TrainedAdapters.STATES
     workers = WorkerGroup.current()
+    if workers.first:
+        _keep_only_those_of(model, out)
+    workers.barrier()
     map_shards(log, images.folder, target, "[IMG] states", convert, names, workers)
+
+
+def _keep_only_those_of(model: GillModel, out: Path) -> None:
+    weights = model.adapters.img_tokens.weight.detach().float().cpu().numpy()
+    mark = {"img_tokens": hashlib.sha256(weights.tobytes()).hexdigest()}
+    record = out / f"{TrainedAdapters.STATES}_{MADE_WITH}"
+    with suppress(OSError, ValueError):
+        if json.loads(record.read_bytes()) == mark:
+            return
+    if (out / TrainedAdapters.STATES).exists():
+        shutil.rmtree(out / TrainedAdapters.STATES)
+    write_json(record, mark)

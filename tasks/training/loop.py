@@ -27,6 +27,7 @@ RANDOM = threading.Lock()
 
 
 _NOT_FINITE = "not_finite.json"
+MADE_WITH = "made_with.json"  # what unfinished work rests on that is not in the configuration
 
 
 def held_out(shards: AlignedShards, config: PairsTrainingConfig) -> Columns:
@@ -102,7 +103,11 @@ class TrainingLoop:
     def _checkpoints(self) -> Checkpoints:
         config = self.config
         return Checkpoints(
-            self.out, self._prefix, config.keep_checkpoints, config.fingerprint_fields()
+            self.out,
+            self._prefix,
+            config.keep_checkpoints,
+            config.fingerprint_fields(),
+            keep_best=self.validate is not None and config.keep_best,
         )
 
     def _train(self, batches: Callable[[int], Iterable[Any]], selection: Selection) -> None:
@@ -167,6 +172,6 @@ class TrainingLoop:
 
 def finish(out: Path) -> None:
     """Remove what only a later resumption would need, once the results are written."""
-    for pattern in ("*checkpoint-*.pt", "*best.pt", f"*{_NOT_FINITE}"):
+    for pattern in ("*checkpoint-*.pt", "*best.pt", f"*{_NOT_FINITE}", f"*{MADE_WITH}"):
         for path in out.glob(pattern):
             path.unlink()

@@ -8,47 +8,39 @@ from data import schemas
 from data.artifacts import (
     Artifact,
     ClipFeatures,
-    DamagedArtifactError,
-    Manifest,
     TextTargets,
     TrainedAdapters,
     TrainedJointly,
     TrainedMapper,
-    describe_files,
-    problems_of,
-    write_manifest,
 )
+from data.io.journal import contents
+from data.manifest import DamagedArtifactError, Manifest, described, write_manifest
 from data.shards import as_bytes, write_shard
 
 
 @pytest.fixture
 def artifact(tmp_path):
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "a.bin").write_bytes(b"abc")
     (tmp_path / "b.bin").write_bytes(b"xyz")
-    manifest = Manifest("mapper", 1, "f00", {}, {}, {"l_g": 1.5}, describe_files(tmp_path))
+    files = described(tmp_path, {"b.bin": contents(tmp_path / "b.bin")})
+    manifest = Manifest("mapper", 1, "f00", {}, {}, {"l_g": 1.5}, files)
     write_manifest(tmp_path, manifest)
     return Artifact("mapper", "f00", tmp_path)
 
 
-def test_a_whole_artifact_has_no_problems(artifact):
-    assert problems_of(artifact.path, artifact.manifest()) == {}
+def test_the_metrics_are_those_of_the_manifest(artifact):
     assert artifact.metrics == {"l_g": 1.5}
 
 
-def test_each_kind_of_damage_is_found(artifact):
-    (artifact.path / "deep" / "a.bin").write_bytes(b"abd")
-    assert problems_of(artifact.path, artifact.manifest()) == {"deep/a.bin": "other contents"}
-    (artifact.path / "deep" / "a.bin").write_bytes(b"abcd")
-    (artifact.path / "b.bin").unlink()
-    assert problems_of(artifact.path, artifact.manifest()) == {
-        "deep/a.bin": "4 bytes, not 3",
-        "b.bin": "missing",
-    }
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b'{"stage": 1}'])
+def test_a_manifest_that_cannot_be_read_is_named_with_the_remedy(artifact, data):
+    (artifact.path / "manifest.json").write_bytes(data)
+    with pytest.raises(DamagedArtifactError, match=r"manifest.json: .*gill run") as caught:
+        artifact.manifest()
+    assert str(artifact.path) in str(caught.value)
 
 
 def test_a_missing_file_names_the_stage_to_run(artifact):
-    with pytest.raises(DamagedArtifactError, match="prefect deployment run gill/mapper"):
+    with pytest.raises(DamagedArtifactError, match="gill run mapper"):
         artifact.file("nothing.bin")
 
 
@@ -77,5 +69,5 @@ def test_a_joint_artifact_is_both(tmp_path):
     assert isinstance(joint, TrainedAdapters)
     assert isinstance(joint, TrainedMapper)
     assert (joint.stage, joint.fingerprint, joint.metrics) == ("joint", "f00", {"l_g": 2.0})
-    with pytest.raises(DamagedArtifactError, match="gill/joint"):
+    with pytest.raises(DamagedArtifactError, match="gill run joint"):
         joint.adapters_spec()

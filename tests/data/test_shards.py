@@ -78,5 +78,5 @@ def test_a_flipped_bit_is_noticed(tmp_path, kind):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ShardError, match=r"train-00000\.parquet.*only this shard is made anew"):
+    with pytest.raises(ShardError, match=r"train-00000\.parquet.*makes what is damaged anew"):
         read_table(path)

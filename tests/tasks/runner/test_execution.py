@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from data.artifacts import MANIFEST, Evaluation
+from data.artifacts import Evaluation
 from data.io.atomic import write_json
+from data.manifest import MANIFEST
 from flows.recipes import tiny
 from tasks.config.evaluation import EvaluateConfig
 from tasks.runner import execution as execution_module
@@ -116,7 +117,7 @@ def test_the_manifest_is_last(probe, monkeypatch):
 
     monkeypatch.setattr(execution_module, "write_manifest", spy)
     artifact = probe.execution()().artifact
-    assert seen == [["a.json", "b.json"]]
+    assert seen == [[".journal", "a.json", "b.json"]]
     assert (artifact.path / MANIFEST).exists()
 
 
@@ -136,7 +137,7 @@ def test_two_runs_at_once_make_it_once(probe):
 
 
 def test_a_missing_input_names_the_stage_to_run(probe):
-    with pytest.raises(MissingArtifactError, match="gill/probe"):
+    with pytest.raises(MissingArtifactError, match="gill run probe"):
         probe.execution(must_exist_for="evaluate")()
     assert probe.runs == 0
 
