@@ -10,9 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from data.artifacts import MANIFEST, Manifest
 from data.io.atomic import write_json
-from data.io.identity import sha256_of
+from data.io.journal import PARTIAL
+from data.manifest import MANIFEST, DamagedArtifactError, checked_record, problems_of, read_manifest
 from tasks.paths import var_folder
 from tasks.runner.store import store_folder
 
@@ -50,18 +50,20 @@ class Stored:
 
 def stored() -> list[Stored]:
     """Everything in the store by stage, oldest first."""
-    found = [_described(path) for path in sorted(store_folder().glob("*/*")) if path.is_dir()]
+    paths = [p for p in sorted(store_folder().glob("*/*")) if p.suffix in {"", PARTIAL}]
+    found = [_described(path) for path in paths if path.is_dir()]
     return sorted(found, key=lambda one: (one.stage, one.made or "9", one.fingerprint))
 
 
 def _described(path: Path) -> Stored:
     size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-    if path.suffix == ".partial":
+    if path.suffix == PARTIAL:
         return Stored(path.parent.name, path.stem, path, "", size, (), unfinished=True)
     try:
-        manifest = Manifest(**json.loads((path / MANIFEST).read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        return Stored(path.parent.name, path.name, path, "", size, (), problem=str(error))
+        manifest = read_manifest(path)
+    except DamagedArtifactError as error:
+        problem = error.problems[MANIFEST]
+        return Stored(path.parent.name, path.name, path, "", size, (), problem=problem)
     made = str(manifest.provenance.get("made", ""))
     inputs = tuple(manifest.inputs.values())
     return Stored(path.parent.name, path.name, path, made, size, inputs)
@@ -155,22 +157,11 @@ def remove(one: Stored) -> None:
         manifest = one.path / MANIFEST
         manifest.unlink(missing_ok=True)  # first, so that what is half removed is no artifact
         shutil.rmtree(one.path)
+        checked_record(one.path).unlink(missing_ok=True)
     finally:
         lock.release()
 
 
 def damage(one: Stored) -> dict[str, str]:
     """What is wrong with the files of a finished artifact: each is read whole and compared."""
-    if one.problem:
-        return {MANIFEST: one.problem}
-    manifest = Manifest(**json.loads((one.path / MANIFEST).read_text()))
-    found = {}
-    for name, expected in manifest.files.items():
-        path = one.path / name
-        if not path.exists():
-            found[name] = "missing"
-        elif path.stat().st_size != expected["bytes"]:
-            found[name] = f"{path.stat().st_size} bytes, not {expected['bytes']}"
-        elif sha256_of(path) != expected["sha256"]:
-            found[name] = "other contents"
-    return found
+    return problems_of(one.path, thorough=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from data.artifacts import MANIFEST, Manifest
+from data.manifest import MANIFEST, DamagedArtifactError, Manifest, read_manifest
 from tasks.runner.dag import PlannedStage
 from tasks.runner.store import find, store_folder
 
@@ -83,8 +82,8 @@ def _manifests(folder: Path) -> Iterator[Manifest]:
     paths = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda p: p.stat().st_mtime, reverse=True)
     for path in paths:
         try:
-            yield Manifest(**json.loads(path.read_text()))
-        except (ValueError, TypeError, OSError):
+            yield read_manifest(path.parent)
+        except DamagedArtifactError:
             continue  # `gill run` says what is wrong with it, and makes it anew
 
 

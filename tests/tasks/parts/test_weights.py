@@ -43,7 +43,5 @@ def test_loaded_weights_are_those_written_and_nothing_is_drawn(tmp_path, name):
 def test_what_cannot_be_read_is_named(tmp_path, data):
     if data is not None:
         (tmp_path / "w.safetensors").write_bytes(data)
-    with pytest.raises(
-        DamagedArtifactError, match=r"w.safetensors: cannot be .*gill run"
-    ):
+    with pytest.raises(DamagedArtifactError, match=r"w.safetensors: cannot be .*gill run"):
         read_weights(Artifact("probe", "f00", tmp_path), tmp_path / "w.safetensors")

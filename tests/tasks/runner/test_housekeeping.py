@@ -6,7 +6,7 @@ import shutil
 import pytest
 from filelock import FileLock
 
-from data.io.identity import sha256_of
+from data.io.journal import sha256_of
 from tasks.runner.housekeeping import StoreError, damage, needed, pin, pinned, remove, stored
 
 
