@@ -41,9 +41,7 @@ TESTED_IN = {
     "data/benchmarks/visdial.py": "data/benchmarks/test_contexts.py",
     "data/benchmarks/vist.py": "data/benchmarks/test_contexts.py",
     "data/embedded/build_pack.py": "data/sources/test_sources.py",  # run once; the pack is tested
-    "data/sources/captioned_files.py": "data/sources/test_files.py",
     "data/sources/embedded_pack.py": "data/sources/test_sources.py",
-    "data/sources/huggingface.py": "data/sources/test_files.py",
     "data/sources/tar.py": "tasks/stages/test_download.py",
     "flows/cli/answers.py": "flows/test_cli.py",
     "flows/cli/runs.py": "flows/test_cli.py",

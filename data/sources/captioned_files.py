@@ -11,9 +11,10 @@ from typing import Self
 from data.faults import Tolerance
 from data.io.identity import folder_digest
 from data.sources.base import Pair, Rejected, SourceError, SourceSettings, guarded
-from data.sources.files import FileSource, Line, lines
+from data.sources.files import FileSource
+from data.sources.lists import Line, lines
+from data.sources.opening import read_below
 
-LARGEST_FILE = 64 << 20  # bytes
 _HEADER = "caption\timage"
 
 
@@ -55,15 +56,7 @@ def _row(line: Line, folder: Path) -> Pair | Rejected:
     if not tab:
         return Rejected(line.key, line.reason or "no_tab", line.place, line.text)
     place = f"{line.place}: {name[:300]}"
-    try:
-        path = (folder / name).resolve()
-        if not path.is_relative_to(folder):
-            return Rejected(line.key, "outside_folder", place, caption)
-        if not path.is_file():
-            return Rejected(line.key, "missing_file", place, caption)
-        if path.stat().st_size > LARGEST_FILE:
-            return Rejected(line.key, "too_large", place, caption)
-        return Pair(line.key, caption, name, "folder", path.read_bytes())
-    except (OSError, ValueError, RuntimeError) as error:
-        # Too long a name, a NUL in it, a loop of links, a file that may not be read.
-        return Rejected(line.key, "unreadable_file", f"{place}: {error}", caption)
+    found = read_below(folder, name)
+    if isinstance(found, str):
+        return Rejected(line.key, found, place, caption)
+    return Pair(line.key, caption, name, "folder", found)

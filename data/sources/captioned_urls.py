@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from data.faults import Tolerance
 from data.sources.base import Pair, Rejected, guarded
-from data.sources.files import FileSource, Line, lines
+from data.sources.files import FileSource
+from data.sources.lists import Line, lines
 
 
 class CaptionedUrls(FileSource):

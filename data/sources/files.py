@@ -10,15 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import fsspec
 
 from data.io.identity import file_digest
 from data.sources.base import Pair, Rejected, SourceError, SourceSettings
 
-LONGEST_LINE = 1 << 20
-_BOM = "\ufeff"
+_MOST_FILES = 1_000_000  # of a range in a path
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class FileSource:
     paths: Mapping[str, str]
     limit: int | None = None
     remote: ClassVar[bool] = False
+    names_bear: ClassVar[bool] = False  # on the rows: keys are made of them
 
     @classmethod
     def of(cls, settings: SourceSettings) -> Self:
@@ -42,13 +42,13 @@ class FileSource:
         return cls(settings.paths, settings.limit)
 
     def identity(self) -> str:
-        """Digest of what the files hold, and of their names below a common folder."""
+        """Digest of what the files hold and, if that bears, of their names below a folder."""
         found = {}
         for split in self.splits():
             files = self.files(split)
             described = [describe(f) for f in files]
             rows = list(sliced(self.paths[split])[1])
-            found[split] = [rows, list(zip(relative_names(files), described, strict=True))]
+            found[split] = [rows, described, relative_names(files) if self.names_bear else None]
         all_of_it = [type(self).__name__, self.limit, found, self.more_identity()]
         return hashlib.sha256(json.dumps(all_of_it, sort_keys=True).encode()).hexdigest()
 
@@ -66,12 +66,18 @@ class FileSource:
         """The files of a split, sorted.
 
         Raises:
-            SourceError: there are none.
+            SourceError: there are none, or there is no way to list them.
         """
         pattern = sliced(self.paths[split])[0]
-        system, inner = fsspec.core.url_to_fs(pattern)
-        found = sorted(system.unstrip_protocol(f) for f in system.glob(inner))
-        found = [f.removeprefix("file://") for f in found]
+        try:
+            found = sorted(_listed(pattern))
+        except SourceError:
+            raise
+        except Exception as error:
+            raise SourceError(
+                f"cannot list {pattern} of the split {split!r} ({type(error).__name__}: {error}); "
+                "mend download.paths"
+            ) from error
         if not found:
             raise SourceError(f"the split {split!r} has no file {pattern}; mend download.paths")
         return found
@@ -86,61 +92,36 @@ class FileSource:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of a list; ``reason`` says why it cannot be read."""
-
-    key: str
-    place: str
-    text: str
-    reason: str = ""
-
-
-def lines(paths: Sequence[str], split: str) -> Iterator[Line]:
-    """The lines of some files, numbered through; what cannot be read has a reason.
-
-    A compressed file that is cut short ends with a line ``damaged_list``; those before it count.
-    """
-    number = 0
-    for path in paths:
-        source = _numbered(path)
-        while True:
-            key = f"{split}-{number:09d}"
-            try:
-                at, line = next(source)
-            except StopIteration:
-                break
-            except Exception as error:  # noqa: BLE001 whatever a decompressor says of a cut file
-                yield Line(key, f"{path}: {error}", "", "damaged_list")
-                number += 1
-                break
-            number += 1
-            place = f"{path} line {at}"
-            if line is None:
-                yield Line(key, place, "", "line_too_long")
-                continue
-            try:
-                text = line.removesuffix(b"\n").removesuffix(b"\r").decode()
-            except UnicodeDecodeError:
-                yield Line(key, place, "", "not_utf8")
-            else:
-                yield Line(key, place, text.removeprefix(_BOM) if at == 1 else text)
+def braced(pattern: str) -> list[str]:
+    """``{00000..00331}`` and ``{a,b}`` in a path as the paths that they stand for."""
+    found = re.fullmatch(r"(.*?)\{([^{}]*)\}(.*)", pattern)
+    if found is None:
+        return [pattern]
+    before, inner, after = found.groups()
+    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", inner)
+    if numbers is None:
+        parts = inner.split(",")
+    else:
+        first, last = numbers.groups()
+        if int(last) - int(first) >= _MOST_FILES:
+            raise SourceError(f"{pattern} names more than {_MOST_FILES:,} files")
+        parts = [f"{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)]
+    return [before + part + rest for part in parts for rest in braced(after)]
 
 
-def _numbered(path: str) -> Iterator[tuple[int, bytes | None]]:
-    with fsspec.open(path, "rb", compression="infer") as file:
-        yield from enumerate(_bounded(file), 1)
-
-
-def _bounded(file: IO[bytes]) -> Iterator[bytes | None]:
-    """Lines of a file, None for one that is longer than any caption and address can be."""
-    while line := file.readline(LONGEST_LINE):
-        if len(line) < LONGEST_LINE or line.endswith(b"\n"):
-            yield line
-            continue
-        while line and not line.endswith(b"\n"):
-            line = file.readline(LONGEST_LINE)
-        yield None
+def _listed(pattern: str) -> Iterator[str]:
+    """The files of a pattern; one that is there by that very name is meant itself."""
+    system, inner = fsspec.core.url_to_fs(pattern)
+    parts = [pattern] if system.isfile(inner) else braced(pattern)
+    for part in parts:
+        inner = fsspec.core.url_to_fs(part)[1]
+        files = [inner] if system.isfile(inner) else system.glob(inner)
+        if not files and part != pattern:
+            raise SourceError(
+                f"there is no file {part}, which {pattern} names; mend download.paths"
+            )
+        for file in files:
+            yield str(system.unstrip_protocol(file)).removeprefix("file://")
 
 
 def sliced(text: str) -> tuple[str, tuple[int, int | None]]:

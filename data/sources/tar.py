@@ -8,7 +8,9 @@ joined to it (``cat a.tar b.tar``), which begins at a whole record.
 from __future__ import annotations
 
 import tarfile
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
+
+from data.sources.opening import Inflated
 
 _END = 2 * tarfile.BLOCKSIZE
 
@@ -46,6 +48,6 @@ class Archive(tarfile.TarFile):
     zeros = 0  # bytes of them since the last member
 
     @classmethod
-    def read(cls, file: IO[bytes]) -> Self:
+    def read(cls, file: Inflated) -> Self:
         """Open an archive; iterating over it raises ``tarfile.ReadError`` where it is damaged."""
-        return cls.open(fileobj=file, mode="r|*", ignore_zeros=True)
+        return cls.open(fileobj=cast("IO[bytes]", file), mode="r|*", ignore_zeros=True)

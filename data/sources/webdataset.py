@@ -4,45 +4,53 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import PurePosixPath
+from typing import ClassVar
 
-import fsspec
-
-from data.sources.base import Pair, Rejected, storable
+from data.faults import SystematicFaultError, Tolerance
+from data.sources.base import Pair, Rejected, guarded, printable, storable
 from data.sources.files import FileSource, relative_names
+from data.sources.opening import LARGEST_FILE, damaged, opened
 from data.sources.tar import Archive
 
-LARGEST_MEMBER = 64 << 20  # bytes
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+_LARGEST = {".txt": 1 << 20, ".json": 1 << 20, **dict.fromkeys(IMAGES, LARGEST_FILE)}  # bytes
 
-Members = dict[str, bytes | None]
+Members = dict[str, bytes | None]  # by extension; no bytes where there are too many
 
 
 class TarFiles(FileSource):
     """Webdataset tar files such as ``pixparse/cc3m-wds``: ``x.jpg`` and ``x.txt`` or ``x.json``.
 
     The path may hold wildcards and be any fsspec address. A damaged tar file is named and the next
-    one is read. A key is made of the tar's name (of its path, where several folders are read) and
-    the example's.
+    one is read. A key is a path: the split, the tar's place below the folder that all are in, and
+    the example's in the tar. So no two examples of a data set have the same.
     """
+
+    names_bear: ClassVar[bool] = True
 
     def rows(self, split: str) -> Iterator[Pair | Rejected]:
         """All examples of the tar files of a split."""
-        files = self.files(split)
-        for path, name in zip(files, relative_names(files), strict=True):
+        files, faults = self.files(split), Tolerance("examples")
+        for path, name in zip(files, map(printable, relative_names(files)), strict=True):
             seen: set[str] = set()
             try:
                 for number, (stem, members) in enumerate(_examples(path)):
-                    row = _row(split, _text(name), stem, members)
-                    if stem in seen:
-                        key = f"{row.key}#{number}"
-                        yield Rejected(key, "duplicate_key", f"{_text(name)}: {stem}", row.caption)
+                    key, place = f"{split}/{name}/{stem}", f"{name}: {stem}"
+                    row = guarded(partial(_row, key, place, members), key, place, faults)
+                    if stem in seen:  # no path of an example has an empty part
+                        yield Rejected(f"{key}//{number}", "duplicate_key", place, row.caption)
                     else:
                         yield row
                     seen.add(stem)
-            except Exception as error:  # noqa: BLE001 whatever its bytes make a reader say
-                place = f"{_text(path)}: {_text(str(error))}, after {len(seen)} examples"
-                yield Rejected(f"{split}-{_text(name)}-damaged", "damaged_tar", place)
+            except SystematicFaultError:
+                raise
+            except Exception as error:  # whatever its bytes make a reader say
+                if not damaged(path, error):
+                    raise
+                place = printable(f"{path}: {error}, after {len(seen)} examples")
+                yield Rejected(f"{split}/{name}//damaged", "damaged_tar", place)
 
 
 def _examples(path: str) -> Iterator[tuple[str, Members]]:
@@ -68,27 +76,33 @@ def _examples(path: str) -> Iterator[tuple[str, Members]]:
 
 
 def _members(path: str) -> Iterator[tuple[PurePosixPath, bytes | None]]:
-    """Names and bytes of a tar's files; no bytes for what is too large."""
+    """Names and bytes of a tar's files; empty ones for what is of no use, none for too many."""
     # The decompressor checks sums, which the tar reader's own does not.
-    with fsspec.open(path, "rb", compression="infer") as raw, Archive.read(raw) as tar:
+    with opened(path) as raw, Archive.read(raw) as tar:
         for member in tar:
-            name = PurePosixPath(_text(member.name))
+            name = PurePosixPath(printable(member.name))
             if not member.isfile() or name.name.startswith("._"):  # a Mac's notes on a file
                 continue
-            handle = None if member.size > LARGEST_MEMBER else tar.extractfile(member)
-            yield name, handle.read() if handle else None
+            most = _LARGEST.get("".join(name.name.partition(".")[1:]).lower(), 0)
+            if member.size > most:
+                yield name, None if most else b""
+                continue
+            handle = tar.extractfile(member)
+            yield name, handle.read() if handle else b""
 
 
-def _row(split: str, tar: str, stem: str, members: Mapping[str, bytes | None]) -> Pair | Rejected:
-    key, place = f"{split}-{tar.removesuffix('.tar')}-{stem}", f"{tar}: {stem}"
+def _row(key: str, place: str, members: Mapping[str, bytes | None]) -> Pair | Rejected:
+    large = [e for e, data in members.items() if data is None]
+    if large:
+        return Rejected(key, "too_large", f"{place}: {large}")
     image = next((members[e] for e in IMAGES if e in members), None)
     try:
         text = members.get(".txt")
         about = json.loads(members.get(".json") or b"{}")
-        caption = text.decode() if text is not None else about.get("caption")
+        caption = text.decode("utf-8-sig") if text is not None else about.get("caption")
         origin = str(about.get("url") or place)
     except (ValueError, AttributeError, RecursionError) as error:
-        return Rejected(key, "bad_member", f"{place}: {error}")
+        return Rejected(key, "bad_member", f"{place}: {str(error)[:300]}")
     if not isinstance(caption, str):
         return Rejected(key, "no_caption", place)
     if not storable(caption) or not storable(origin):
@@ -96,8 +110,3 @@ def _row(split: str, tar: str, stem: str, members: Mapping[str, bytes | None]) -
     if image is None:
         return Rejected(key, "no_image", f"{place}: {sorted(members)}", caption)
     return Pair(key, caption, origin, "webdataset", image)
-
-
-def _text(name: str) -> str:
-    """A name that is not UTF-8 as one that is."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -36,16 +36,17 @@ class DownloadConfig(ShardedConfig, FetchPlan, ImageRules, HttpLimits):
     source: Literal["embedded", "scenes", "cc3m", "folder", "webdataset", "huggingface"] = setting(
         "embedded", "of the pairs", source="needs no network and no files"
     )
-    paths: dict[SplitName, Files] = setting(
+    # Of these the source's identity has what bears: what files hold, and not where they lie.
+    paths: dict[SplitName, Files] = unfingerprinted(
         {},
         "split to its file or files, or to the data set's name of the split",
         unit="paths",
         source=_YOURS,
     )
-    images: Line = setting(
+    images: Line = unfingerprinted(
         "", "folder: where the names in the list are", unit="path", source=_YOURS
     )
-    dataset: Line = setting("", "huggingface: a hub name or a folder", source=_YOURS)
+    dataset: Line = unfingerprinted("", "huggingface: a hub name or a folder", source=_YOURS)
     columns: dict[Name, Name] = setting(
         {}, "huggingface: caption and image or url to their columns", source=_YOURS
     )

@@ -32,7 +32,7 @@ def _one_pass_fewer(config: DownloadConfig) -> DownloadConfig | None:
 
 
 STAGE = StageDeclaration(
-    version=3,
+    version=4,
     description="Pairs into image shards",
     headlines=("train_pairs", "test_pairs", "dropped"),
     identify=_identity,

@@ -16,12 +16,13 @@ def test_a_row_that_raises_is_a_counted_row():
     assert guarded(lambda: good, "k1", "line 1", faults) is good
     expected = Rejected("k2", "unexpected:LookupError", "line 2: no such codec")
     assert guarded(bad, "k2", "line 2", faults) == expected
-    with pytest.raises(SystematicFaultError, match="line 3"):
-        for _ in range(100):
-            guarded(bad, "k", "line 3", faults)
+    for _ in range(97):
+        guarded(bad, "k", "line 3", faults)
+    with pytest.raises(SystematicFaultError, match="line 4"):
+        guarded(bad, "k", "line 4", faults)
 
 
-@pytest.mark.parametrize("text", ["é", "\udce9", "\ud800", "a\udcffb\ud83d", ""])
+@pytest.mark.parametrize("text", ["é", "caf\udce9", "a\udcffb\ud83d", ""])
 def test_any_text_can_be_stored(text):
     assert storable(printable(text))
     assert not storable(text) or printable(text) == text

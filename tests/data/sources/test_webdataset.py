@@ -54,7 +54,7 @@ def changed(at, count, how=lambda byte: 0):
 def test_a_whole_tar_is_read(tmp_path):
     pairs, rejected = read(tmp_path, WHOLE)
     assert [(p.key, p.caption) for p in pairs] == [
-        (f"train-x-{k}", f"caption {k}") for k in range(6)
+        (f"train/x.tar/{k}", f"caption {k}") for k in range(6)
     ]
     assert {p.image for p in pairs} == {JPEG}
     assert rejected == []
@@ -109,7 +109,7 @@ def test_equal_names_in_two_folders_have_keys_of_their_own(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "00000.tar").write_bytes(tar_of(examples(0, 1)))
     found = [p.key for p in TarFiles({"train": str(tmp_path / "*/00000.tar")}).pairs("train")]
-    assert found == ["train-cc12m/00000-0", "train-cc3m/00000-0"]
+    assert found == ["train/cc12m/00000.tar/0", "train/cc3m/00000.tar/0"]
 
 
 def test_a_key_that_comes_again_is_counted(tmp_path):
@@ -133,7 +133,7 @@ def test_odd_members_are_skipped_or_counted(tmp_path):
     ]  # fmt: skip
     pairs, rejected = read(tmp_path, tar_of(members))
     assert [(p.key, p.origin) for p in pairs] == [
-        ("train-x-0", "x.tar: 0"), ("train-x-h", "http://x.org/h")
+        ("train/x.tar/0", "x.tar: 0"), ("train/x.tar/h", "http://x.org/h")
     ]  # fmt: skip
     assert [(r.key[-1], r.reason) for r in rejected] == [
         ("a", "bad_text"), ("b", "bad_member"), ("c", "bad_member"), ("d", "bad_member"),
@@ -144,7 +144,7 @@ def test_odd_members_are_skipped_or_counted(tmp_path):
 def test_names_that_are_not_utf8_become_keys_that_are(tmp_path):
     name = os.fsdecode(b"caf\xe9")
     pairs, _ = read(tmp_path, tar_of([(f"{name}.jpg", JPEG), (f"{name}.txt", b"coffee")]))
-    assert pairs[0].key == r"train-x-caf\xe9"
+    assert pairs[0].key == r"train/x.tar/caf\xe9"
     pairs[0].key.encode()
 
 
@@ -153,11 +153,44 @@ def test_a_damaged_tar_does_not_hide_the_next(tmp_path):
     (tmp_path / "1.tar").write_bytes(b"no tar at all" * 100)
     (tmp_path / "2.tar").write_bytes(tar_of(examples(0, 2)))
     pairs, rejected = read(tmp_path, name="*.tar")
-    assert [r.key for r in rejected] == ["train-0.tar-damaged", "train-1.tar-damaged"]
-    assert [p.key for p in pairs][-2:] == ["train-2-0", "train-2-1"]
+    assert [r.key for r in rejected] == ["train/0.tar//damaged", "train/1.tar//damaged"]
+    assert [p.key for p in pairs][-2:] == ["train/2.tar/0", "train/2.tar/1"]
+
+
+def test_names_that_look_alike_when_joined_have_keys_of_their_own(tmp_path):
+    (tmp_path / "a").mkdir()
+    one = [("0.jpg", JPEG), ("0.txt", b"x")]
+    for name, member in (("a.tar", "b-c"), ("a-b.tar", "c"), ("a/b.tar", "c"), ("a.TAR", "b/c")):
+        renamed = [(m.replace("0", member), data) for m, data in one]
+        (tmp_path / name).write_bytes(tar_of(renamed))
+    source = TarFiles({"train": str(tmp_path / "**/*.*"), "train/a.tar": str(tmp_path / "a.tar")})
+    keys = [p.key for split in source.splits() for p in source.pairs(split)]
+    assert len(set(keys)) == len(keys) == 5
+
+
+def test_members_of_no_use_are_not_kept_and_giant_ones_are_counted(tmp_path, monkeypatch):
+    limit = {".jpg": len(JPEG), ".txt": 1 << 20}
+    monkeypatch.setattr("data.sources.webdataset._LARGEST", limit)
+    members = [
+        ("0.jpg", JPEG), ("0.txt", "\ufeffa".encode()), ("0.cls", b"1"), ("0.npy", bytes(3 << 20)),
+        ("1.jpg", JPEG + b"x"), ("1.txt", b"large image"),
+        ("2.jpg", JPEG), ("2.txt", b"x" * ((1 << 20) + 1)),
+    ]  # fmt: skip
+    (pair,), rejected = read(tmp_path, tar_of(members))
+    assert pair.caption == "a"
+    assert [(r.key[-1], r.reason) for r in rejected] == [("1", "too_large"), ("2", "too_large")]
+
+
+def test_a_compressed_bomb_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("data.sources.opening._INFLATED_FROM", 1 << 20)
+    data = gzip.compress(tar_of([*examples(0, 2), ("bomb.jpg", bytes(30 << 20))]))
+    pairs, (damage,) = read(tmp_path, data, "x.tar.gz")
+    assert len(pairs) == 2
+    assert damage.reason == "damaged_tar"
+    assert "grows to more than" in damage.place
 
 
 def test_a_stream_may_be_left_in_the_middle(tmp_path):
     (tmp_path / "x.tar").write_bytes(WHOLE)
     rows = TarFiles({"train": str(tmp_path / "x.tar")}, limit=2).pairs("train")
-    assert [p.key for p in rows] == ["train-x-0", "train-x-1"]
+    assert [p.key for p in rows] == ["train/x.tar/0", "train/x.tar/1"]
