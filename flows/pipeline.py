@@ -27,6 +27,7 @@ from prefect.settings import (
 
 from flows.names import RECIPE_NAMES, RecipeName
 from flows.recipes import resolve
+from tasks.runner.checks import check_before
 from tasks.runner.dag import Dag
 from tasks.runner.pipeline_run import PipelineRun
 from tasks.runner.registry import stage_named, stage_names
@@ -85,7 +86,9 @@ def gill(
     stages = dag(config.schedule)
     if isinstance(force, bool):
         force = ([stage_named(stage).name] if stage else list(stages.stages)) if force else []
-    with PipelineRun(recipe, config, stages, only=stage, force=force) as run:
+    run = PipelineRun(recipe, config, stages, only=stage, force=force)
+    check_before(run.planned, stage, run.force)
+    with run:
         run.submit()
     return run.described()
 

@@ -56,10 +56,14 @@ def run(
         from flows.recipes import resolve
         from tasks.runner.registry import stage_named
 
-        resolve(recipe, overrides)
+        config = resolve(recipe, overrides)
     if stage is not None:
         with as_command_error(ValueError):
             stage_named(stage)
+    with as_command_error(ValueError, OSError):
+        from flows.checks import check_run
+
+        check_run(config, stage, force)
     from flows.local import run as local
     from flows.local.services import ServiceError
 

@@ -53,18 +53,19 @@ class Config(ComponentSettings):
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """The fields that bear on the result."""
-        unfingerprinted = {n for n in type(self).model_fields if self._marked(n, "unfingerprinted")}
+        unfingerprinted = {n for n in type(self).model_fields if self.marked(n, "unfingerprinted")}
         values = self.model_dump(mode="json", exclude=unfingerprinted)
         for name in values:
             value = getattr(self, name)
             if isinstance(value, Config):
                 values[name] = value.fingerprint_fields()
-            elif self._marked(name, "contents") and value:
+            elif self.marked(name, "contents") and value:
                 values[name] = content_digest(Path(value))
         return values
 
     @classmethod
-    def _marked(cls, name: str, mark: str) -> bool:
+    def marked(cls, name: str, mark: str) -> bool:
+        """Whether a setting was declared with a mark."""
         extra = cls.model_fields[name].json_schema_extra
         return isinstance(extra, dict) and bool(extra.get(mark))
 

@@ -16,6 +16,7 @@ from data.io.atomic import write_json
 from data.io.image_decoder import any_size, decode
 from data.shards import read_table, shard_names
 from data.sources.base import Source
+from tasks.runner.stage import NothingKeptError
 from tasks.tracking.stage_log import StageLog
 
 _SAMPLE, _SAMPLES_OF_EACH = 24, 5
@@ -36,8 +37,7 @@ def account(source: Source, out: Path, repeated: Counter[str], log: StageLog) ->
     Args:
         repeated: duplicates by kind.
     """
-    store, folder = Store(str(out)), ImageShards.STATS
-    stats = [store.read_json(f"{folder}/{name}") for name in store.names(folder, ".json")]
+    stats = _stats(out)
     reasons = reasons_of(stats)
     rows = {
         split: sum(s["good"] for s in stats if s["name"].rpartition("-")[0] == split)
@@ -54,6 +54,29 @@ def account(source: Source, out: Path, repeated: Counter[str], log: StageLog) ->
         "dropped": float(sum(reasons.values())),
         "success_rate": sum(rows.values()) / max(1, total),
     }
+
+
+def check_kept(source: Source, out: Path) -> None:
+    """See that every split has pairs, since later stages can do nothing with an empty one.
+
+    Raises:
+        NothingKeptError: says which has none, and the counts of what became of its rows.
+    """
+    stats = _stats(out)
+    for split in source.splits():
+        of_split = [s for s in stats if s["name"].rpartition("-")[0] == split]
+        if not any(shard["good"] for shard in of_split):
+            counts = ", ".join(f"{r}: {n}" for r, n in reasons_of(of_split).most_common())
+            raise NothingKeptError(
+                f"no pair of the split {split!r} was kept ({counts or 'it has no rows'}); "
+                f"{out / ImageShards.FAILURES} lists them. Mend the source; or, where hosts did "
+                'not answer, try them again with download.retries=["transient"]'
+            )
+
+
+def _stats(out: Path) -> list[dict[str, Any]]:
+    store, folder = Store(str(out)), ImageShards.STATS
+    return [store.read_json(f"{folder}/{name}") for name in store.names(folder, ".json")]
 
 
 def _show(out: Path, reasons: Counter[str], log: StageLog) -> None:

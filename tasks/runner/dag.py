@@ -66,6 +66,21 @@ class Dag:
             found |= {maker} | self.ancestors(maker)
         return found
 
+    def wanted(self, only: str | None) -> set[str] | None:
+        """A stage and all that it needs; None for every stage.
+
+        Raises:
+            ValueError: it is none of the stages.
+        """
+        if only is None:
+            return None
+        if only not in self.stages:
+            raise ValueError(
+                f"this schedule has no stage {only!r}; its stages are {', '.join(self.stages)}. "
+                "Set the override 'schedule', or run another stage"
+            )
+        return {only} | self.ancestors(only)
+
 
 class PipelineSettings(Protocol):
     """A configuration of a pipeline: besides these, a field for each stage, of the same name."""

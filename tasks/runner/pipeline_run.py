@@ -68,14 +68,8 @@ class PipelineRun:
     ) -> None:
         self.name, self.config, self.only = name, config, only
         self.force = {stage_named(s).name for s in force}
-        if only is not None and stage_named(only).name not in dag.stages:
-            raise ValueError(
-                f"this schedule has no stage {only!r}; its stages are {', '.join(dag.stages)}. "
-                "Set the override 'schedule', or run another stage"
-            )
-        wanted = None if only is None else {only} | dag.ancestors(only)
         self.makers = dag.makers
-        self.planned = plan(dag, config, wanted)
+        self.planned = plan(dag, config, dag.wanted(only))
         self.futures: dict[str, PrefectFuture[Any]] = {}
         self.results: dict[str, StageResult] = {}
 

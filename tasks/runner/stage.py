@@ -9,7 +9,7 @@ says which configuration the stage has, which artifacts it needs and which kind 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -20,6 +20,15 @@ from tasks.runner.context import StageContext
 
 class StageError(TypeError):
     """A stage's file does not describe a stage."""
+
+
+class NothingKeptError(RuntimeError):
+    """A stage kept nothing of what it was given; says why, with counts."""
+
+
+def no_splits(_: Config) -> Collection[str]:
+    """A stage that takes what there is."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,9 @@ class StageDeclaration:
         identify: what else bears on the result, such as the contents of the files that a
             configuration names; goes into the fingerprint.
         begins_with: an earlier configuration whose artifact this one can begin with, or None.
+        splits: those of the pairs that it reads with a configuration.
+        check: looks at a configuration before a run, and at the splits that later stages read
+            (split -> their names); raises what is wrong.
     """
 
     version: int
@@ -47,6 +59,8 @@ class StageDeclaration:
     data_parallel: bool = False
     identify: Callable[[Any], dict[str, Any]] | None = None
     begins_with: Callable[[Any], Config | None] | None = None
+    splits: Callable[[Any], Collection[str]] = no_splits
+    check: Callable[[Any, Mapping[str, Collection[str]]], None] | None = None
 
     @property
     def whole_parts(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ STAGE = StageDeclaration(
     parts=("language",),
     model="gill-adapters",
     data_parallel=True,
+    splits=lambda _: ("train", "validation"),
 )
 
 

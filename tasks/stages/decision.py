@@ -38,6 +38,7 @@ STAGE = StageDeclaration(
     headlines=("macro_f1", "majority_macro_f1"),
     parts=("language", "vision", "generator"),
     model="gill-decision",
+    splits=lambda config: () if config.votes_file else (config.split,),
 )
 
 

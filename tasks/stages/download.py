@@ -11,7 +11,8 @@ from data.download.duplicates import settle_duplicates
 from data.shards import shard_names
 from data.sources.base import SourceError
 from tasks.config.download import DownloadConfig
-from tasks.download.account import account
+from tasks.download.account import account, check_kept
+from tasks.download.checks import check_source
 from tasks.download.converting import convert
 from tasks.download.fetching import adopt, fetch
 from tasks.download.sources import source_of
@@ -37,6 +38,7 @@ STAGE = StageDeclaration(
     headlines=("train_pairs", "test_pairs", "dropped"),
     identify=_identity,
     begins_with=_one_pass_fewer,
+    check=check_source,
 )
 
 
@@ -60,4 +62,6 @@ def run(context: StageContext[DownloadConfig]) -> ImageShards:
     store = Store(str(out))
     duplicates = settle_duplicates(store, names, config.placeholder_addresses, kinds)
     repeated = Counter(duplicates.column("kind").to_pylist())
-    return ImageShards.made(out, account(source, out, repeated, context.log))
+    metrics = account(source, out, repeated, context.log)
+    check_kept(source, out)
+    return ImageShards.made(out, metrics)

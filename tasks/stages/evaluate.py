@@ -38,6 +38,7 @@ STAGE = StageDeclaration(
     description="Held-out figures and the gallery",
     headlines=("retrieval_t2i_r1", "retrieval_t2i_r10", "caption_cider", "decision_macro_f1"),
     parts=("language", "vision", "generator"),
+    splits=lambda config: ("test", "train") if "captioning" in config.suites else ("test",),
 )
 HELD_OUT_SUITES = ("captioning", "retrieval", "generation", "decisions")
 

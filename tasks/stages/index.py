@@ -15,7 +15,10 @@ from tasks.runner.context import StageContext
 from tasks.runner.stage import StageDeclaration
 
 STAGE = StageDeclaration(
-    version=1, description="The images that can be retrieved", headlines=("images",)
+    version=1,
+    description="The images that can be retrieved",
+    headlines=("images",),
+    splits=lambda config: config.splits,
 )
 
 

@@ -27,6 +27,7 @@ STAGE = StageDeclaration(
     parts=("language",),
     model="gill-joint",
     data_parallel=True,
+    splits=lambda _: ("train", "validation"),
 )
 
 

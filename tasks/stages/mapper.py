@@ -34,6 +34,7 @@ STAGE = StageDeclaration(
     headlines=("validation_l_g", "linear_validation_l_g"),
     model="gill-mapper",
     data_parallel=True,
+    splits=lambda _: ("train", "validation"),
 )
 INITIALIZATION_PAIRS = 4096  # that a data-dependent initialization reads
 

@@ -23,6 +23,7 @@ from tasks.runner.context import StageContext
 from tasks.runner.dag import Dag, plan
 from tasks.runner.execution import Execution
 from tasks.runner.record import StageRecord
+from tasks.runner.stage import NothingKeptError
 from tasks.stages.download import run
 from tasks.tracking.stage_log import ConsoleLog
 
@@ -274,8 +275,8 @@ def test_a_list_without_rows_or_without_a_image(server, tmp_path):
     with pytest.raises(ValueError, match="the source has no rows"):
         made(tmp_path / "a", **WEB, paths=listed(tmp_path, []))
     config = {**WEB, "paths": listed(tmp_path, [("gone", server.url("gone"))])}
-    metrics, _ = made(tmp_path / "b", **config)
-    assert (metrics["train_pairs"], metrics["failed/http_404"]) == (0, 1)
+    with pytest.raises(NothingKeptError, match=r"no pair of the split 'train' .*\(http_404: 1\)"):
+        made(tmp_path / "b", **config)
 
 
 def test_a_shard_without_images_passes_through_the_next_stages(tmp_path):

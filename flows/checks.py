@@ -1,0 +1,23 @@
+"""Looks at a run before it begins, and before any server is started for it."""
+
+from __future__ import annotations
+
+from flows.config import PipelineConfig
+from flows.pipeline import dag
+from tasks.runner.checks import check_before
+from tasks.runner.dag import plan
+
+
+def check_run(config: PipelineConfig, stage: str | None, force: bool) -> None:
+    """Refuse a run that cannot end well; see ``tasks.runner.checks``.
+
+    Args:
+        stage: the one that runs alone, or None. force: whether it is made again.
+
+    Raises:
+        ValueError, OSError: says what is missing and what to do.
+    """
+    stages = dag(config.schedule)
+    planned = plan(stages, config, stages.wanted(stage))
+    forced = [stage] if stage else list(planned)
+    check_before(planned, stage, forced if force else ())
