@@ -85,6 +85,6 @@ def test_a_device_that_is_not_there_is_said_at_once(var):
 def test_the_metric_network_has_an_architecture_and_weights(var):
     for wrong, message in (("ViT-L-14", "must be model/pretraining"),
                            ("ViT-L-14/openai", "use 'ViT-L-14-quickgelu'"),
-                           ("ViT-L-41/openai", r"clip is 'ViT-L-41', which open_clip does not know; did you mean")):  # fmt: skip
+                           ("ViT-L-41/openai", "'ViT-L-41', which open_clip does")):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             checked({"evaluate.metric_networks.clip": wrong})
