@@ -29,8 +29,9 @@ from flows.names import RECIPE_NAMES, RecipeName
 from flows.recipes import resolve
 from tasks.runner.checks import check_before
 from tasks.runner.dag import Dag
+from tasks.runner.names import stage_names
 from tasks.runner.pipeline_run import PipelineRun
-from tasks.runner.registry import stage_named, stage_names
+from tasks.runner.registry import stage_named
 from tasks.stages import (
     adapters,
     clip_features,

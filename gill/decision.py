@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gill.inference.settings import Choice
 from gill.settings import REFERENCE, ComponentSettings, setting
 
 Vote = Literal["gen", "ret", "same"]
-Choice = Literal["generate", "retrieve"]
 CHOICES: tuple[Choice, Choice] = (
     "generate",
     "retrieve",

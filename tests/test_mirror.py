@@ -43,7 +43,6 @@ TESTED_IN = {
     "data/embedded/build_pack.py": "data/sources/test_sources.py",  # run once; the pack is tested
     "data/sources/embedded_pack.py": "data/sources/test_sources.py",
     "data/sources/tar.py": "tasks/stages/test_download.py",
-    "flows/cli/answers.py": "flows/test_cli.py",
     "flows/cli/runs.py": "flows/test_cli.py",
     "flows/local/databases.py": "flows/test_services.py",
     "flows/local/follow.py": "flows/test_services.py",

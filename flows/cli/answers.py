@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import sys
 import warnings
@@ -16,6 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 from flows.cli.errors import CommandError, as_command_error
+from gill.inference.settings import Settings
 
 ANSWER = "answer.json"
 _ORDER = "order of --image and --text"
@@ -43,8 +45,11 @@ Model = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 
 
-def _setting(text: str) -> Any:
-    return typer.Option(help=text, rich_help_panel=_SETTINGS, show_default=False)
+def _setting(name: str, *flags: str) -> Any:
+    """An option for a setting of inference, with the meaning that its declaration gives it."""
+    meaning = str(Settings.model_fields[name].description)
+    text = f"{meaning[0].upper()}{meaning[1:]}."
+    return typer.Option(*flags, help=text, rich_help_panel=_SETTINGS, show_default=False)
 
 
 def generate(
@@ -59,39 +64,19 @@ def generate(
     ] = None,
     model: Model = None,
     device: Device = "auto",
-    max_new_tokens: Annotated[
-        int | None, _setting("Tokens of the answer at most; an image counts as one.")
-    ] = None,
-    min_new_tokens: Annotated[
-        int | None, _setting("Tokens before the answer may end or show an image.")
-    ] = None,
-    temperature: Annotated[float | None, _setting("0 takes the likeliest token.")] = None,
-    top_p: Annotated[
-        float | None, _setting("Sample from the likeliest tokens with this probability together.")
-    ] = None,
-    image_bias: Annotated[
-        float | None,
-        _setting("Raise to see images sooner; inf for at once, -inf for never."),
-    ] = None,
-    max_images: Annotated[int | None, _setting("Places with images at most.")] = None,
-    seed: Annotated[int | None, _setting("The same seed gives the same answer.")] = None,
-    num_images: Annotated[int | None, _setting("Images at each place, ranked.")] = None,
-    guidance_scale: Annotated[float | None, _setting("Of the image generator.")] = None,
-    steps: Annotated[int | None, _setting("Of the image generator's sampler.")] = None,
-    batch_size: Annotated[int | None, _setting("Images that are sampled together.")] = None,
-    choice: Annotated[
-        Literal["generate", "retrieve"] | None,
-        _setting("Generate or retrieve every image instead of letting the model choose."),
-    ] = None,
-    truncate_left: Annotated[
-        bool | None,
-        typer.Option(
-            "--truncate-left",
-            help="Cut a prompt that is too long from the left.",
-            rich_help_panel=_SETTINGS,
-            show_default=False,
-        ),
-    ] = None,
+    max_new_tokens: Annotated[int | None, _setting("max_new_tokens")] = None,
+    min_new_tokens: Annotated[int | None, _setting("min_new_tokens")] = None,
+    temperature: Annotated[float | None, _setting("temperature")] = None,
+    top_p: Annotated[float | None, _setting("top_p")] = None,
+    image_bias: Annotated[float | None, _setting("image_bias")] = None,
+    max_images: Annotated[int | None, _setting("max_images")] = None,
+    seed: Annotated[int | None, _setting("seed")] = None,
+    num_images: Annotated[int | None, _setting("num_images")] = None,
+    guidance_scale: Annotated[float | None, _setting("guidance_scale")] = None,
+    steps: Annotated[int | None, _setting("steps")] = None,
+    batch_size: Annotated[int | None, _setting("batch_size")] = None,
+    choice: Annotated[Literal["generate", "retrieve"] | None, _setting("choice")] = None,
+    truncate_left: Annotated[bool | None, _setting("truncate_left", "--truncate-left")] = None,
 ) -> None:
     """Answer images and text, in the order in which they are given, with text and images."""
     _quiet()
@@ -118,11 +103,14 @@ def index(
     """Make an index of a folder of images, to retrieve from."""
     _quiet()
     with _mendable():
-        from tasks.config.parts import RuntimeConfig
+        if not images.is_dir():
+            raise CommandError(f"--images {images} is no folder of images")
+        _check_folder(out)
+        runtime = _runtime(device)
         from tasks.inference.image_store import index_folder
         from tasks.inference.loading import load
 
-        loaded = load(model, runtime=RuntimeConfig(device=device))
+        loaded = load(model, runtime=runtime)
 
         def progress(done: int, total: int) -> None:
             print(f"{done} of {total} files", file=sys.stderr)
@@ -140,17 +128,36 @@ def _quiet() -> None:
 
 
 def _mendable() -> AbstractContextManager[None]:
-    """Errors of what the command names, which its user can mend."""
-    from data.manifest import DamagedArtifactError
-    from data.safe_open import ImageFileError
-    from data.shards import ShardError
-    from gill.inference.prompts import PromptError
-    from tasks.inference.image_store import ImageStoreError
-    from tasks.inference.loading import LoadError
+    """Errors of what the command names, which its user can mend.
 
-    return as_command_error(
-        ImageStoreError, DamagedArtifactError, LoadError, ImageFileError, PromptError, ShardError
-    )
+    All that is refused by name is a ``ValueError``; what files and folders say is an ``OSError``.
+    """
+    from data.io.image_decoder import ImageError
+    from data.manifest import DamagedArtifactError
+    from data.shards import ShardError
+
+    return as_command_error(ValueError, OSError, DamagedArtifactError, ImageError, ShardError)
+
+
+def _runtime(device: str) -> Any:
+    """The runtime on a device, which is there."""
+    from tasks.config.parts import RuntimeConfig
+    from tasks.parts.checks import check_device
+
+    runtime = RuntimeConfig(device=device)
+    check_device(runtime)
+    return runtime
+
+
+def _check_folder(out: Path) -> None:
+    """See that a folder can be made, or is there."""
+    for path in (out, *out.parents):
+        if path.exists() and not path.is_dir():
+            raise CommandError(f"--out {out} is a file, or lies below one; name a folder")
+        if path.exists():
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise CommandError(f"--out {out} cannot be written; name another folder")
+            return
 
 
 def _answer(
@@ -162,10 +169,10 @@ def _answer(
     changes: dict[str, Any],
 ) -> None:
     items = _checked(prompt, out, changes)
-    from tasks.config.parts import RuntimeConfig
+    runtime = _runtime(device)
     from tasks.inference.loading import load
 
-    loaded = load(model, index, runtime=RuntimeConfig(device=device))
+    loaded = load(model, index, runtime=runtime)
     if changes.get("choice") == "retrieve" and loaded.engine.index is None:
         raise CommandError("there is no index to retrieve from; give --index or choose generate")
     answer = loaded.engine.generate(items, **changes)
@@ -175,10 +182,8 @@ def _answer(
 def _checked(prompt: Sequence[tuple[str, Any]], out: Path, changes: dict[str, Any]) -> list[Any]:
     """The prompt's items, once all that can be wrong without the model is found to be right."""
     from data.safe_open import open_image
-    from gill.inference.settings import Settings
 
-    with as_command_error(ValueError):
-        Settings(**changes)
+    Settings(**changes)
     if not prompt:
         raise CommandError("the prompt is empty; give --image FILE and --text TEXT in any order")
     items: list[Any] = []
@@ -186,10 +191,9 @@ def _checked(prompt: Sequence[tuple[str, Any]], out: Path, changes: dict[str, An
         if kind == "text" and not value.strip():
             raise CommandError("a --text is blank; leave it out or give it words")
         items.append(open_image(value) if kind == "image" else value)
+    _check_folder(out)
     if (out / ANSWER).exists():
         raise CommandError(f"{out} holds an answer already; name another --out")
-    if out.exists() and not out.is_dir():
-        raise CommandError(f"--out {out} is a file; name a folder")
     return items
 
 
@@ -224,7 +228,16 @@ def _write(
             print(f"[{described['choice']}: {described['reason']}]")
         record.append(described)
     asked = [{kind: str(value)} for kind, value in prompt]
-    write_json(out / ANSWER, {"prompt": asked, "settings": changes, "answer": record})
+    write_json(out / ANSWER, _finite({"prompt": asked, "settings": changes, "answer": record}))
+
+
+def _finite(value: Any) -> Any:
+    """A value as JSON knows it, which has neither infinity nor NaN: these become words."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _origin(segment: object) -> str:

@@ -13,7 +13,7 @@ from flows.overrides import ConfigError, parsed
 
 
 def _stages(incomplete: str) -> list[str]:
-    from tasks.runner.registry import stage_names
+    from tasks.runner.names import stage_names
 
     return [name for name in stage_names() if name.startswith(incomplete)]
 
@@ -48,18 +48,18 @@ def run(
     ] = False,
 ) -> int:
     """Run the pipeline, or one stage, on the local servers, and follow it to its end."""
-    with as_command_error(ConfigError):
+    from tasks.runner.names import check_stage
+
+    # What is wrong with the command is said before a server starts, slips of the pen at once.
+    with as_command_error(ConfigError, ValueError):
         overrides = parsed(settings or [])
+        if stage is not None:
+            check_stage(stage)
         if stage == "joint":
             overrides.setdefault("schedule", "joint")
-        # What is wrong with the command is said before a server starts.
         from flows.recipes import resolve
-        from tasks.runner.registry import stage_named
 
         config = resolve(recipe, overrides)
-    if stage is not None:
-        with as_command_error(ValueError):
-            stage_named(stage)
     with as_command_error(ValueError, OSError):
         from flows.checks import check_run
 

@@ -147,6 +147,9 @@ class ImageGenerator(nn.Module):
                 f"prompt embeddings are {tuple(prompt_embeds.shape[1:])}, "
                 f"{self.name} takes {(self.num_tokens, self.dim)}"
             )
+        most = int(self.pipeline.scheduler.config.get("num_train_timesteps") or steps)
+        if steps > most:
+            raise ValueError(f"steps is {steps}; {self.name} was trained on {most} noise levels")
         dtype = next(self.denoiser.parameters()).dtype
         fixed: dict[str, Tensor] = {}
         if self._negative:

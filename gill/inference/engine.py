@@ -7,7 +7,6 @@ other code conditions, samples, retrieves or decides.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -155,7 +154,7 @@ class GillEngine:
             without: for each prompt the keys of the index that it may not be shown.
             changes: as in ``generate``.
         """
-        settings = replace(self.settings, **changes)
+        settings = self.settings.changed(**changes)
         if settings.choice == "retrieve" and self.index is None:
             raise ValueError("choice is 'retrieve' and there is no index to retrieve from")
         seeds = [settings.seed] * len(prompts) if seeds is None else seeds
@@ -241,7 +240,7 @@ class GillEngine:
             seeds: one for each image.
             changes: as in ``generate``.
         """
-        settings = replace(self.settings, **changes)
+        settings = self.settings.changed(**changes)
         return self.generator.generate(
             conditioning, seeds, settings.guidance_scale, settings.steps, settings.batch_size
         )

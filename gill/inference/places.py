@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from gill.decision import CHOICES, Choice
+from gill.decision import CHOICES
 from gill.inference.index import Index, Match
 from gill.inference.results import Decision, GeneratedImage, RetrievedImage, Segment
-from gill.inference.settings import Settings
+from gill.inference.settings import Choice, Settings
 from gill.model import StateAdapters
 
 _SEEDS = 2**63 - 1024  # of a generator, with room for the candidates of a place

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from gill.decision import Choice
+from gill.inference.settings import Choice
 
 Reason = Literal["decision model", "asked for", "no index", "no decision model", "index used up"]
 

@@ -1,51 +1,98 @@
-"""How an answer is made: every setting of inference, validated here and nowhere else."""
+"""How an answer is made: every setting of inference, declared and bounded here and nowhere else."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from gill.backbones.sampling import Sampling
-from gill.decision import Choice
+from gill.settings import MOST_TOGETHER, PAPER, ComponentSettings, said, setting
+
+Choice = Literal["generate", "retrieve"]
+
+_NEUTRAL = "changes nothing"
+_ROUND = "a round number that was not measured"
+_SEEDS = 2**63  # PyTorch's generators take those below it, and as many below zero
 
 
-@dataclass(frozen=True)
-class DecodingSettings:
+def _number(value: float) -> float:
+    if math.isnan(value):
+        raise ValueError("must be a number")
+    return value
+
+
+Bias = Annotated[float, Field(allow_inf_nan=True), AfterValidator(_number)]
+
+
+class DecodingSettings(ComponentSettings):
     """How tokens are chosen.
-
-    Attributes:
-        max_new_tokens: chosen tokens at most; an image counts once, its forced tokens do not.
-        min_new_tokens: before so many tokens neither end-of-text nor [IMG0] is chosen.
-        temperature: 0 is greedy.
-        top_p: nucleus sampling, from the smallest set of tokens with this probability.
-        image_bias: added to the logit of [IMG0]; ``inf`` shows images at once, ``-inf`` never.
-        max_images: [IMG0] is not chosen again after so many.
 
     Raises:
         ValueError: a setting is out of range; says which, its value and the range.
     """
 
-    max_new_tokens: int = 32
-    min_new_tokens: int = 0
-    temperature: float = 0.0
-    top_p: float = 1.0
-    image_bias: float = 0.0
-    max_images: int = 4
+    max_new_tokens: int = setting(
+        32,
+        "chosen tokens at most; an image counts once, its forced tokens do not",
+        unit="tokens",
+        source="the reference implementation's",
+        ge=1,
+        le=MOST_TOGETHER,
+    )
+    min_new_tokens: int = setting(
+        0,
+        "before so many neither the end of the text nor an image is chosen",
+        unit="tokens",
+        source=_NEUTRAL,
+        ge=0,
+        le=MOST_TOGETHER,
+    )
+    temperature: float = setting(
+        0.0, "0 takes the likeliest token, more makes others likelier", source=PAPER, ge=0, le=1e6
+    )
+    top_p: float = setting(
+        1.0,
+        "sample from the likeliest tokens that have this probability together",
+        unit="probability",
+        source=_NEUTRAL,
+        gt=0,
+        le=1,
+    )
+    image_bias: Bias = setting(
+        0.0,
+        "added to the logit of an image; inf shows one at once, -inf never",
+        unit="logits",
+        source=_NEUTRAL,
+    )
+    max_images: int = setting(
+        4,
+        "places with images at most",
+        unit="places",
+        source=_ROUND,
+        ge=0,
+        le=MOST_TOGETHER,
+    )
 
-    def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self)):
-            if name not in _RANGES:
-                continue
-            valid, wanted = _RANGES[name]
-            if not valid(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be {wanted}")
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise ValueError(said(error)) from error
+
+    @model_validator(mode="after")
+    def _fewest_within_most(self) -> Self:
         if self.min_new_tokens > self.max_new_tokens:
             raise ValueError(
                 f"min_new_tokens is {self.min_new_tokens}; it must be at most max_new_tokens "
                 f"({self.max_new_tokens})"
             )
+        return self
+
+    def changed(self, **changes: Any) -> Self:
+        """These settings with some changed; raises as the class does."""
+        return type(self)(**{**self.model_dump(), **changes})
 
     def room(self, num_img_tokens: int) -> int:
         """Positions that an answer may take."""
@@ -53,49 +100,31 @@ class DecodingSettings:
         return self.max_new_tokens + shown * (num_img_tokens - 1)
 
 
-_SAMPLING = Sampling()  # whose defaults a recipe's generator replaces
+class Settings(DecodingSettings, Sampling):
+    """How an answer is made: its tokens, and its images, whose sampler a recipe's replaces."""
 
-
-@dataclass(frozen=True)
-class Settings(DecodingSettings):
-    """How an answer is made; see ``DecodingSettings`` for the tokens.
-
-    Attributes:
-        seed: the same prompt, settings and seed give the same answer, alone or in a batch.
-        num_images: images at each place: the nearest ones, or candidates of the generator
-            ranked by retrieval score.
-        guidance_scale, steps: of the generator's sampler.
-        batch_size: images sampled together; it does not bear on the result.
-        choice: retrieve or generate every image; None lets the decision model choose.
-        truncate_left: cut a prompt that is too long from the left instead of refusing it.
-    """
-
-    seed: int = 0
-    num_images: int = 1
-    guidance_scale: float = _SAMPLING.guidance_scale
-    steps: int = _SAMPLING.steps
-    batch_size: int = _SAMPLING.batch_size
-    choice: Choice | None = None
-    truncate_left: bool = False
-
-
-def _at_least(least: int) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: bool(value >= least), f"at least {least}"
-
-
-_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "max_new_tokens": _at_least(1),
-    "min_new_tokens": _at_least(0),
-    "temperature": (lambda value: 0 <= value < math.inf, "0 or more and finite"),
-    "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
-    "image_bias": (lambda value: not math.isnan(value), "a number"),
-    "max_images": _at_least(0),
-    "num_images": _at_least(1),
-    "guidance_scale": (math.isfinite, "finite"),
-    "steps": _at_least(1),
-    "batch_size": _at_least(1),
-    "choice": (
-        lambda value: value is None or value in get_args(Choice),
-        "'generate', 'retrieve' or None",
-    ),
-}
+    seed: int = setting(
+        0,
+        "the same prompt, settings and seed give the same answer, alone or in a batch",
+        source="arbitrary",
+        ge=-_SEEDS,
+        lt=_SEEDS,
+    )
+    num_images: int = setting(
+        1,
+        "images at each place: the nearest ones, or generated ones by their retrieval score",
+        unit="images",
+        source=PAPER,
+        ge=1,
+        le=1000,
+    )
+    choice: Choice | None = setting(
+        None,
+        "generate or retrieve every image instead of letting the decision model choose",
+        source=PAPER,
+    )
+    truncate_left: bool = setting(
+        False,
+        "cut a prompt that is too long from the left instead of refusing it",
+        source="nothing is left out unasked",
+    )

@@ -148,13 +148,20 @@ def load_folder_index(engine: GillEngine, folder: Path) -> tuple[Index, FolderIm
             f"{folder} has no finished index; make one with `gill index --images FOLDER "
             f"--out {folder}`"
         )
-    made = json.loads((folder / DESCRIPTION).read_text())
-    if made["made_with"] != identity_of(engine):
+    try:
+        made = json.loads((folder / DESCRIPTION).read_text())
+        images = Path(made["folder"])
+        made_with = str(made["made_with"])
+    except (ValueError, LookupError, TypeError) as error:
         raise ImageStoreError(
-            f"the index {folder} was made with other weights ({made['made_with']}, not "
+            f"{folder / DESCRIPTION} is damaged ({error!r}); make the index again"
+        ) from error
+    if made_with != identity_of(engine):
+        raise ImageStoreError(
+            f"the index {folder} was made with other weights ({made_with}, not "
             f"{identity_of(engine)}); make it again with this model"
         )
-    image_store = FolderImageStore(Path(made["folder"]))
+    image_store = FolderImageStore(images)
     index = read_index(folder / RetrievalIndex.FOLDER)
     index.origin = image_store.origin
     return index, image_store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,7 +110,7 @@ def load(
         trained = _from_artifacts(found, parts, runtime)
     model, mapper, decision = trained
     engine = engine_of(parts, runtime, model, mapper, decision)
-    engine.settings = replace(engine.settings, **settings)
+    engine.settings = engine.settings.changed(**settings)
     image_store: ImageStore | None = None
     if index is not None:
         engine.index, image_store = load_folder_index(engine, index)

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import cache
-from pathlib import Path
 
 from data.artifacts import Artifact
+from tasks.runner.names import check_stage
 from tasks.runner.stage import Stage
-
-_FOLDER = Path(__file__).parents[1] / "stages"
-
-
-def stage_names() -> tuple[str, ...]:
-    """Names of all stages in alphabetical order; nothing is imported for them."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("[!_]*.py")))
 
 
 @cache
@@ -27,11 +19,7 @@ def stage_named(name: str) -> Stage:
         ValueError: there is none; names the nearest.
         StageError: its file does not describe a stage.
     """
-    if name not in stage_names():
-        near = get_close_matches(name, stage_names(), n=1, cutoff=0.0)
-        raise ValueError(
-            f"unknown stage {name!r}; did you mean {near[0]!r}? Stages: {', '.join(stage_names())}"
-        )
+    check_stage(name)
     module = importlib.import_module(f"tasks.stages.{name}")
     return Stage.of(name, module.run, module.STAGE)
 

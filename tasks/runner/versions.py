@@ -22,7 +22,7 @@ from typing import Any
 
 from tasks.paths import ROOT
 from tasks.runner.code_slices import slices, version
-from tasks.runner.registry import stage_names
+from tasks.runner.names import stage_names
 
 RECORD = Path(__file__).with_name("versions.json")
 

@@ -1,6 +1,5 @@
 """The command ``gill``: order of the prompt, files of the answer, errors in one line."""
 
-import dataclasses
 import inspect
 import json
 import subprocess
@@ -131,7 +130,7 @@ def test_every_setting_of_an_answer_is_an_option():
     from gill.inference.settings import Settings
 
     offered = set(inspect.signature(answers.generate).parameters)
-    assert {field.name for field in dataclasses.fields(Settings)} <= offered
+    assert set(Settings.model_fields) <= offered
 
 
 def ran(monkeypatch, *arguments):

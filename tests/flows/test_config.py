@@ -11,7 +11,8 @@ from flows.overrides import RENAMED_KEYS, RENAMED_VALUES, ConfigError
 from flows.pipeline import dag
 from flows.recipes import RECIPES, opt_6_7b, resolve, tiny
 from flows.settings_list import as_markdown, lines_of
-from tasks.runner.registry import stage_named, stage_names
+from tasks.runner.names import stage_names
+from tasks.runner.registry import stage_named
 
 
 def test_every_recipe_has_every_stage():

@@ -11,7 +11,8 @@ import yaml
 
 from flows import deployments
 from tasks.paths import ROOT
-from tasks.runner.registry import stage_named, stage_names
+from tasks.runner.names import stage_names
+from tasks.runner.registry import stage_named
 
 
 def test_deployments_are_current():

@@ -8,7 +8,7 @@ from prefect.utilities.schema_tools.validation import ValidationError, validate
 from flows.ablation import ablation
 from flows.names import RECIPE_NAMES
 from flows.pipeline import gill
-from tasks.runner.registry import stage_names
+from tasks.runner.names import stage_names
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import pytest
 
 from tasks.paths import ROOT
 from tasks.runner import versions
-from tasks.runner.registry import stage_named, stage_names
+from tasks.runner.names import stage_names
+from tasks.runner.registry import stage_named
 from tasks.runner.versions import change, described, read
 
 EVERY = set(stage_names())
