@@ -83,6 +83,7 @@ class LanguageConfig(PartConfig):
         "auto",
         "Transformers' attention implementation; auto: the best that the model supports, on a CPU "
         "eager. Rounding apart, all give the same",
+        source="what the model supports",
     )
     checkpoint_activations: bool = unfingerprinted(
         False,

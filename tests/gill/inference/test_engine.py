@@ -424,7 +424,7 @@ def test_prompts_of_nothing_are_refused(engine):
 
 
 def test_settings_and_lists_that_do_not_fit_are_refused(engine):
-    with pytest.raises(ValueError, match="steps is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="steps is 0; it must be greater than or equal to 1"):
         engine.generate("x", steps=0)
     with pytest.raises(ValueError, match="2 prompts, 1 seeds and 2 sets"):
         engine.generate_batch(["x", "y"], seeds=[1])
