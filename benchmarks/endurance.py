@@ -299,7 +299,8 @@ def imported() -> None:
 
     import flows.pipeline
     import gill.backbones.testing.micro_models  # noqa: F401
-    from tasks.runner.registry import stage_named, stage_names
+    from tasks.runner.names import stage_names
+    from tasks.runner.registry import stage_named
 
     assert flows.pipeline
     for name in stage_names():
