@@ -32,6 +32,18 @@ def test_order_depends_on_the_seed_alone(folders):
     assert keys_of(order(folders), 30) != keys_of(order(folders, seed=4), 30)
 
 
+def test_rows_are_mixed_anew_by_seed_and_epoch(tmp_path):
+    """With a single shard only its rows can be in another order."""
+    keys = [f"k{i}" for i in range(12)]
+    write_shard(tmp_path / "features" / "train-00000.parquet", feature_table(keys))
+    folders = (tmp_path / "features",)
+    first, second = keys_of(order(folders), 3), keys_of(order(folders), 6)[3:]
+    other = keys_of(order(folders, seed=4), 3)
+    assert sorted(k for batch in first for k in batch) == sorted(keys)
+    assert first != second
+    assert first != other
+
+
 @pytest.mark.parametrize("start", [1, 4, 5, 11, 12, 25])
 def test_a_position_is_resumed_exactly(folders, start):
     batches = order(folders, length=lambda rows: [int(k[1:]) for k in rows["key"]])

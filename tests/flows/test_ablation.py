@@ -1,62 +1,19 @@
-"""The sweeps on the tiny recipe, and how they are summed up."""
+"""The sweeps on the tiny recipe."""
 
 import json
 import math
 
 import pytest
 
-from tasks.evaluation.sweep import Point, as_table, headline, plots
 from tasks.tracking import mlflow_runs
-
-
-def point(value, *runs, similarities=(), own=False):
-    metrics = [{"l_g": a, "similarity": b} for a, b in runs]
-    by_key = {str(i): s for i, s in enumerate(similarities)}
-    return Point("mapper.kind", value, metrics, ["x"], by_key, own)
-
-
-def test_tables_and_error_bars_by_hand():
-    points = [
-        point("gill", (1.0, 0.5), (3.0, 0.5), similarities=(0.4, 0.6), own=True),
-        point("linear", (2.0, 0.1), similarities=(0.1, 0.1)),  # -0.3 and -0.5
-    ]
-    assert as_table(points).splitlines() == [
-        "| sweep | value | seeds | l_g | similarity | similarity less the recipe's |",
-        "|---|---|---|---|---|---|",
-        "| mapper.kind | gill | 2 | 2.0000 ± 1.4142 | 0.5000 ± 0.0000 | - |",
-        "| mapper.kind | linear | 1 | 2.0000 ± 0.0000 | 0.1000 ± 0.0000 | -0.4000 ± 0.1000 |",
-    ]
-    panels = plots(points)["mapper_kind"].axes
-    assert [p.get_title() for p in panels][2:] == ["similarity less the recipe's"]
-    axes = panels[0]
-    assert axes.get_title() == "l g"
-    line, _, (bars,) = axes.containers[0]
-    assert line.get_ydata().tolist() == [2.0, 2.0]
-    assert bars.get_segments()[0][:, 1].tolist() == pytest.approx([2 - 2**0.5, 2 + 2**0.5])
-
-
-def test_the_headline_is_about_the_mapper():
-    found = headline(
-        {
-            "mapper": {"validation_l_g": 5.0, "loss": 1.0},
-            "adapters": {"validation_t2i_r10": 0.4},
-            "evaluate": {
-                "gill_similarity": 0.1,
-                "gill_similarity_se": 0.2,
-                "gill_fid": 9.0,
-                "gill_minus_x_similarity": 1.0,
-                "own_text_encoder_similarity": 0.3,
-            },
-        }
-    )
-    assert found == {"l_g": 5.0, "t2i_r10": 0.4, "similarity": 0.1, "fid": 9.0}
 
 
 @pytest.mark.timeout(600)
 def test_the_sweeps_reuse_what_does_not_change(var, prefect_server):
     from flows.ablation import ablation
 
-    ablation("tiny", kinds=("gill", "linear"), tokens=(2,), seeds=2)
+    cheap = {"mapper.steps": 4, "decision.steps": 5, "decision.votes": 1, "evaluate.images": 6}
+    ablation("tiny", kinds=("gill", "linear"), tokens=(2,), seeds=2, overrides=cheap)
     made = {
         stage.name: len([p for p in stage.iterdir() if p.is_dir()])
         for stage in (var / "store").iterdir()

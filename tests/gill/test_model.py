@@ -5,10 +5,9 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from language_families import FAMILIES, GROUPED, byte_level, micro
 
-from gill.backbones.language import LanguageModel, UnsuitableModelError, load_pretrained
 from gill.backbones.testing import micro_models
-from gill.backbones.testing.families import LANGUAGE
 from gill.batches import AdapterBatch
 from gill.captions import caption_oddities
 from gill.losses import LossWeights, contrastive_loss, generation_loss
@@ -20,56 +19,6 @@ from gill.specs import AdapterSpec
 CAPTIONS = ["a cat", "flag of france", "an old red truck, clip art", "x", "3d emoji of a tree"]
 
 
-def micro(kind, **changes):
-    """A two-layer model of a family with random weights and the character tokenizer."""
-    import transformers
-
-    words = changes.pop("tokenizer", None) or micro_models.tokenizer()
-    sizes = {
-        "vocab_size": len(words), "hidden_size": 32, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 256,
-        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "attn_implementation": "eager",
-    }  # fmt: skip
-    torch.manual_seed(1)
-    name = {"Gemma3": "Gemma3Text"}.get(kind, kind)
-    config = getattr(transformers, f"{name}Config")(**{**sizes, **changes})
-    model = getattr(transformers, f"{kind}ForCausalLM")(config)
-    return LanguageModel(model, words, f"micro {kind}")
-
-
-def without_bos():
-    """Qwen2's convention: no BOS token at all."""
-    words = micro_models.tokenizer()
-    words.backend_tokenizer.post_processor = None
-    words.bos_token = None
-    return words
-
-
-def bos_is_eos():
-    """GPT-NeoX's convention: one token that begins and ends texts, and is not prepended."""
-    words = micro_models.tokenizer()
-    words.backend_tokenizer.post_processor = None
-    words.bos_token = words.eos_token
-    return words
-
-
-GROUPED = {"num_key_value_heads": 2, "head_dim": 8}
-FAMILIES = {
-    "opt": micro_models.language_model,
-    # As OPT-350m: embeddings narrower than the layers, and the norm after each block.
-    "opt-350m": lambda: micro(
-        "OPT", word_embed_proj_dim=16, do_layer_norm_before=False, ffn_dim=48, dropout=0.1
-    ),
-    "llama-tied": lambda: micro("Llama", tie_word_embeddings=True, **GROUPED),
-    "llama-untied": lambda: micro("Llama", tie_word_embeddings=False, **GROUPED),
-    "qwen2": lambda: micro(
-        "Qwen2", tie_word_embeddings=True, num_key_value_heads=2, tokenizer=without_bos()
-    ),
-    "gpt-neox": lambda: micro("GPTNeoX", tie_word_embeddings=False, tokenizer=bos_is_eos()),
-    "gemma": lambda: micro("Gemma", **GROUPED),
-    "gemma2": lambda: micro("Gemma2", final_logit_softcapping=0.5, sliding_window=64, **GROUPED),
-    "gemma3": lambda: micro("Gemma3", sliding_window=64, **GROUPED),
-}
 R, K = 3, 2
 
 
@@ -290,25 +239,6 @@ def test_a_pair_at_the_limit_by_hand():
     assert layout.labels.tolist() == [4, 5, 6, 2, 5, 2]
 
 
-def byte_level():
-    """A byte-level tokenizer, as GPT-2's without merges: knows every script, has no unknown."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    names = ["<pad>", "<s>", "</s>", *alphabet]
-    core = Tokenizer(models.BPE({n: i for i, n in enumerate(names)}, []))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        eos_token="</s>",
-        bos_token="</s>",
-        unk_token="</s>",
-        pad_token="<pad>",
-    )
-
-
 ODD = ["", "see [IMG0] here", "Ёж", "猫と犬", "café", "a long caption", "x"]
 
 
@@ -335,14 +265,6 @@ def test_odd_captions_are_counted_by_reason(words, unknown):
     }  # fmt: skip
     batch = AdapterBatch(model.tokenize(ODD), torch.randn(len(ODD), 6))
     assert all(torch.isfinite(v) for v in model.losses(batch, LossWeights(), 1.0).values())
-
-
-def test_other_scripts_are_cut_between_bytes_and_read_back():
-    language = micro("Llama", tokenizer=byte_level(), **GROUPED)
-    ids = language.tokenize(["猫と犬"], 100)[0]
-    assert len(ids) == 9
-    assert language.tokenizer.decode(ids) == "猫と犬"
-    assert language.tokenize(["猫と犬"], 4) == [ids[:4]]
 
 
 def test_a_special_token_in_a_caption_is_text(model):
@@ -379,14 +301,6 @@ def test_recomputed_activations_give_the_same_gradients(model):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
 
 
-def test_conventions_of_the_first_token():
-    assert FAMILIES["opt"]().tokenize(["ab"], 9)[0][0] == 1
-    for family in ("qwen2", "gpt-neox"):
-        language = FAMILIES[family]()
-        assert not language.prepends_bos
-        assert language.tokenizer.decode(language.tokenize(["ab"], 9)[0]).replace(" ", "") == "ab"
-
-
 def test_sequences_longer_than_the_language_model_takes_are_refused():
     language = micro("Llama", max_position_embeddings=64, **GROUPED)
     adapters = Adapters(
@@ -401,115 +315,6 @@ def test_sequences_longer_than_the_language_model_takes_are_refused():
     )
     with pytest.raises(ValueError, match=r"max_tokens.* 84 positions.*micro Llama takes 64"):
         GillModel(language, adapters, max_caption_tokens=39)
-
-
-def test_an_encoder_decoder_is_refused_by_name():
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    t5 = T5ForConditionalGeneration(
-        T5Config(vocab_size=60, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
-    )
-    with pytest.raises(ValueError, match=r"my-t5.*encoder-decoder.*use a decoder-only"):
-        LanguageModel(t5, micro_models.tokenizer(), "my-t5")
-
-
-def test_an_encoder_is_refused_by_what_it_does():
-    from transformers import BertConfig, BertLMHeadModel
-
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    bert = BertLMHeadModel(BertConfig(vocab_size=60, intermediate_size=16, **sizes))
-    with pytest.raises(UnsuitableModelError, match=r"my-bert \(BertLMHeadModel\) is not causal"):
-        LanguageModel(bert, micro_models.tokenizer(), "my-bert")
-
-
-def test_a_model_without_input_embeddings_or_cache_is_refused():
-    from transformers import MambaConfig, MambaForCausalLM
-
-    mamba = MambaForCausalLM(MambaConfig(vocab_size=60, hidden_size=16, num_hidden_layers=1))
-    with pytest.raises(UnsuitableModelError, match=r"my-mamba .* does not take past_key_values"):
-        LanguageModel(mamba, micro_models.tokenizer(), "my-mamba")
-    language = micro_models.language_model()
-
-    def forward(input_ids=None, attention_mask=None, past_key_values=None):
-        raise AssertionError
-
-    language.base.forward = forward
-    with pytest.raises(UnsuitableModelError, match=r"bare .* does not take inputs_embeds"):
-        LanguageModel(language.model, language.tokenizer, "bare")
-
-
-@pytest.fixture
-def saved_llama(tmp_path):
-    language = micro("Llama", tie_word_embeddings=False, hidden_size=64, intermediate_size=128)
-    language.model.save_pretrained(tmp_path)
-    language.tokenizer.save_pretrained(tmp_path)
-    return tmp_path
-
-
-@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
-def test_a_quantised_model_gives_near_states_and_gradients(saved_llama, quantization):
-    pytest.importorskip("bitsandbytes")
-    name, cpu = str(saved_llama), torch.device("cpu")
-    whole = load_pretrained(name, "float32", cpu, "eager")
-    small = load_pretrained(name, "float32", cpu, "eager", quantization)
-    bits = {"8bit": torch.int8, "4bit": torch.uint8}[quantization]
-    assert small.base.layers[0].mlp.up_proj.weight.dtype == bits
-    found = []
-    for language in (whole, small):
-        torch.manual_seed(2)
-        adapters = Adapters(
-            AdapterSpec(
-                num_img_tokens=R,
-                num_visual_tokens=K,
-                retrieval_dim=8,
-                vision_dim=6,
-                llm_dim=language.dim,
-            ),
-            language,
-        )
-        model = GillModel(language, adapters, max_caption_tokens=40)
-        loss = model.losses(batch_of(model), LossWeights(), 0.0)["loss"]
-        grad = torch.autograd.grad(loss, adapters.captioning.linear.weight)[0]
-        found.append((loss.detach(), grad.flatten()))
-    assert float(found[1][0]) == pytest.approx(float(found[0][0]), rel=0.02)
-    assert float(F.cosine_similarity(found[0][1], found[1][1], dim=0)) > 0.9
-
-
-def test_quantised_loading_without_the_library_says_what_to_install(saved_llama, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ModuleNotFoundError, match=r"'4bit'.*-e '\.\[quantized\]'"):
-        load_pretrained(str(saved_llama), "float32", torch.device("cpu"), "eager", "4bit")
-
-
-@pytest.mark.parametrize("attention", ["auto", "sdpa"])
-def test_the_attention_implementation_is_what_the_model_supports(tmp_path, attention):
-    llama = micro("Llama", num_hidden_layers=1)
-    llama.model.save_pretrained(tmp_path)
-    llama.tokenizer.save_pretrained(tmp_path)
-    cpu = torch.device("cpu")
-    language = load_pretrained(str(tmp_path), "float32", cpu, attention)
-    assert language.model.config._attn_implementation == {"auto": "eager"}.get(attention, attention)
-    ids = torch.tensor([[5, 9, 12, 7]])
-    expected = llama.hidden(llama.embed(ids), torch.ones_like(ids))[0]
-    found = language.hidden(language.embed(ids), torch.ones_like(ids))[0]
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-
-
-def test_an_attention_implementation_that_a_model_lacks_is_refused(tmp_path):
-    bloom = LANGUAGE["bloom"].build()
-    bloom.save_pretrained(tmp_path)
-    micro_models.tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"parts.language.attention is 'sdpa'.*Use 'auto'"):
-        load_pretrained(str(tmp_path), "float32", torch.device("cpu"), "sdpa")
-    assert load_pretrained(str(tmp_path), "float32", torch.device("cpu")).name == str(tmp_path)
-
-
-def test_a_folder_with_another_kind_of_model_is_refused(tmp_path):
-    from transformers import T5Config
-
-    T5Config(vocab_size=60, d_model=16).save_pretrained(tmp_path)
-    with pytest.raises(UnsuitableModelError, match=r"T5Config.* is not a causal language model"):
-        load_pretrained(str(tmp_path), "float32", torch.device("cpu"))
 
 
 @pytest.mark.slow

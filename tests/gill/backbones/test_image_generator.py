@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from gill.backbones import image_generator
 from gill.backbones.image_generator import (
     ImageGenerator,
     UnsuitableGeneratorError,
     new_scheduler,
 )
 from gill.backbones.testing import micro_models
+from tasks.parts.identity import GENERATOR
 
 
 def text_encoder(kind, width, projection=None):
@@ -183,3 +185,35 @@ def test_a_pipeline_without_prompt_embeddings_is_refused():
     pipeline = DDPMPipeline(unet=micro_models.unet(8), scheduler=new_scheduler())
     with pytest.raises(UnsuitableGeneratorError, match=r"plain .*does not take prompt_embeds"):
         ImageGenerator(pipeline, "plain")
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return image_generator.load_embedded(GENERATOR)
+
+
+def test_a_generated_image_depends_on_its_seed_and_prompt_alone(generator):
+    embeds = generator.encode_text(["red apple", "flag of france", "cat"])
+    assert embeds.shape == (3, generator.num_tokens, generator.dim) == (3, 32, 384)
+    together = generator.generate(embeds, [1, 2, 3], 3.0, 3)
+    assert together.shape == (3, 3, 64, 64)
+    assert 0 <= float(together.min()) <= float(together.max()) <= 1
+    alone = generator.generate(embeds[1:2], [2], 3.0, 3)
+    torch.testing.assert_close(alone[0], together[1], atol=1e-3, rtol=0)
+    other = generator.generate(embeds[1:2], [9], 3.0, 3)
+    assert float((alone - other).abs().mean()) > 0.01
+
+
+def test_prompt_embeddings_equal_the_pipelines_own_text_path(generator):
+    embeds = generator.encode_text(["red apple"])
+    ours = generator.generate(embeds, [5], 3.0, 2)
+    theirs = generator.pipeline(
+        ["red apple"], guidance_scale=3.0, num_inference_steps=2, output_type="pt",
+        generator=[torch.Generator().manual_seed(5)],
+    ).images  # fmt: skip
+    torch.testing.assert_close(ours, theirs.float(), atol=1e-4, rtol=0)
+
+
+def test_embeddings_of_another_shape_are_refused(generator):
+    with pytest.raises(ValueError, match=r"\(77, 768\).*\(32, 384\)"):
+        generator.generate(torch.zeros(1, 77, 768), [0], 1.0, 1)

@@ -11,7 +11,9 @@ from gill.evaluation.decisions import (
     best_threshold,
     bootstrap_macro_f1,
     calibration,
+    decision_scores,
     human_agreement,
+    majority_scores,
     threshold_sweep,
 )
 
@@ -115,3 +117,16 @@ def test_agreement_by_hand():
     assert found["macro_f1"] == pytest.approx((generate + retrieve) / 2)
     assert found["pairwise"] == pytest.approx(18 / 30)
     assert human_agreement([]) == {"macro_f1": 0.0, "pairwise": 0.0}
+
+
+def test_macro_f1_by_hand():
+    labels, predicted = [0, 0, 0, 1, 1], [0, 0, 1, 1, 0]
+    scores = decision_scores(labels, predicted)
+    # Class 0: precision 2/3, recall 2/3. Class 1: 1/2 and 1/2.
+    assert scores["macro_f1"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert scores["accuracy"] == pytest.approx(0.6)
+    assert scores["true_generate_predicted_retrieve"] == 1
+    majority = majority_scores([0, 0, 1], labels)
+    assert majority["macro_f1"] == pytest.approx(0.75 / 2)
+    with pytest.raises(ValueError, match="no labelled prompts"):
+        decision_scores([], [])

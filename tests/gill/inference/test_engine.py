@@ -6,11 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from micro_engine import R, build, flat_image, plain_embeddings
 from torch import nn
 
 from gill.backbones.testing import micro_models
-from gill.decision import DecisionModel
 from gill.inference.decoding import decode
 from gill.inference.engine import GillEngine
 from gill.inference.index import Index
@@ -18,36 +17,6 @@ from gill.inference.prompts import ImgTokens, PromptError
 from gill.inference.results import Decision, GeneratedImage, RetrievedImage, Text
 from gill.inference.settings import Settings
 from gill.mapper import MapperSize, new_mapper
-from gill.model import Adapters, GillModel
-from gill.specs import AdapterSpec
-
-R, K, RETRIEVAL = 3, 2, 8
-
-
-def build(language, index=True, decision=True, **settings):
-    """An engine of tiny parts; the index has 5 images named a to e."""
-    vision, generator = micro_models.vision_encoder(), micro_models.image_generator()
-    torch.manual_seed(0)
-    spec = AdapterSpec(
-        num_img_tokens=R,
-        num_visual_tokens=K,
-        retrieval_dim=RETRIEVAL,
-        vision_dim=vision.pooled_dim,
-        llm_dim=language.dim,
-    )
-    adapters = Adapters(spec, language).eval()
-    size = MapperSize(hidden_dim=16, layers=1, heads=2, feedforward_dim=32)
-    mapper = new_mapper(language.dim, R, generator.num_tokens, generator.dim, size).eval()
-    vectors = F.normalize(torch.randn(5, RETRIEVAL), dim=-1)
-    return GillEngine(
-        GillModel(language, adapters),
-        vision,
-        generator,
-        mapper,
-        DecisionModel(language.dim).eval() if decision else None,
-        Index("abcde", vectors, origin=lambda key: f"image_store/{key}") if index else None,
-        Settings(steps=2, guidance_scale=2.0, **settings),
-    )
 
 
 @pytest.fixture(params=["opt", "llama"])
@@ -59,10 +28,6 @@ def engine(request):
     )
 
 
-def flat_image(shade):
-    return Image.new("RGB", (40, 30), (shade, 255 - shade, shade // 2))
-
-
 PROMPTS = [
     ["a cat", flat_image(30), "and a dog,"],
     [flat_image(200)],
@@ -72,27 +37,6 @@ PROMPTS = [
 
 
 # --- a plain decoder: the whole sequence again for every token, one prompt at a time
-
-
-def plain_embeddings(engine, items):
-    """The sequence of a prompt by hand: BOS before the first text or at the end."""
-    language, adapters = engine.model.language, engine.model.adapters
-    bos = language.embedding.weight[language.bos_id][None]
-    parts, greeted = [], not language.prepends_bos
-    for item in [items] if isinstance(items, str) else items:
-        if isinstance(item, Image.Image):
-            pooled = engine.vision.pooled(engine.vision.prepare([item]))
-            parts.append(adapters.captioning.linear(pooled).view(K, -1))
-            continue
-        if not greeted:
-            parts.append(bos)
-            greeted = True
-        if isinstance(item, ImgTokens):
-            parts.append(adapters.img_tokens.weight)
-        else:
-            ids = language.tokenizer(item, add_special_tokens=False)["input_ids"]
-            parts.append(language.embedding.weight[ids])
-    return torch.cat(parts if greeted else [*parts, bos])
 
 
 def plain_decode(engine, items, count, bias, max_images):
@@ -154,30 +98,6 @@ def test_img_states_equal_a_plain_pass(engine):
         x = plain_embeddings(engine, [*items, ImgTokens()])
         plain = engine.model.language.hidden(x[None], torch.ones(1, len(x)).long())[0][0, -R:]
         torch.testing.assert_close(states[row], plain, atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_likelihoods_equal_a_plain_pass(engine):
-    language, img = engine.model.language, engine.model.adapters.img_tokens
-    prompts = [["a cat"], [flat_image(30), "who?"], ["x"]]
-    answers = [["yes"], ["a dog", ImgTokens(), " no"], [flat_image(9), "b"]]
-    found = engine.log_likelihood(prompts, answers)
-    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        x = plain_embeddings(engine, [*prompt, *answer])
-        hidden = language.hidden(x[None], torch.ones(1, len(x)).long())[0][0]
-        scores = torch.cat([language.logits(hidden), img.logits(hidden)], -1).log_softmax(-1)
-        at, total, count = len(plain_embeddings(engine, prompt)), 0.0, 0
-        for item in answer:
-            if isinstance(item, Image.Image):
-                at += K
-            elif isinstance(item, ImgTokens):
-                total, count, at = total + scores[at - 1, language.vocab_size], count + 1, at + R
-            else:
-                for token in language.tokenizer(item, add_special_tokens=False)["input_ids"]:
-                    total, count, at = total + scores[at - 1, token], count + 1, at + 1
-        assert float(found.total[row]) == pytest.approx(float(total), abs=1e-4)
-        assert int(found.tokens[row]) == count
-    torch.testing.assert_close(found.mean, found.total / found.tokens)
 
 
 def test_an_answer_does_not_depend_on_its_batch(engine):

@@ -1,90 +1,169 @@
-"""Stages that go by shard: the same shards on one device and on several, without images too."""
+"""Work by shards and in chunks: kept once written, shared out over functions, read ahead."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
 
-from data import schemas
-from data.artifacts import ImageShards
-from data.shards import read_table, shard_names, write_shard
-from flows.recipes import tiny
-from tasks.config.download import DownloadConfig
-from tasks.parts.devices import on_each_device
-from tasks.runner.context import StageContext
-from tasks.stages import clip_features, text_targets
-from tasks.stages.download import run as download
+from data.shards import ShardError, read_table, write_shard
+from tasks.runner import shard_map
+from tasks.runner.shard_map import ChunkedWork, ahead, map_shards
 from tasks.tracking.stage_log import ConsoleLog
 
-pytestmark = pytest.mark.slow  # five runs of stages on frozen parts
+ROWS = {"train-00000.parquet": 4, "train-00001.parquet": 0, "test-00000.parquet": 3}
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    """Image shards of the pack, and one without an image."""
-    out = tmp_path_factory.mktemp("images")
-    recipe = tiny()
-    config = DownloadConfig(limit=20, shard_size=8)
-    download(StageContext(config, recipe.parts, recipe.runtime, out, ConsoleLog()))
-    write_shard(out / "images" / "train-00003.parquet", schemas.IMAGES.empty_table())
-    return ImageShards("download", "f", out)
+@pytest.fixture
+def source(tmp_path):
+    """Three shards of numbers, one of them empty."""
+    folder, first = tmp_path / "source", 0
+    for name, count in ROWS.items():
+        write_shard(
+            folder / name, pa.table({"x": pa.array(range(first, first + count), pa.int64())})
+        )
+        first += count
+    return folder
 
 
-def made(stage, images, out, device="cpu", **config):
-    recipe = tiny()
-    runtime = recipe.runtime.model_copy(update={"device": device})
-    name = stage.__name__.rpartition(".")[2]
-    settings = getattr(recipe, name).model_copy(update=config)
-    context = StageContext(settings, recipe.parts, runtime, out, ConsoleLog())
-    return stage.run(context, images).metrics
+def doubled(path):
+    table = read_table(path)
+    return pa.table({"x": [2 * x for x in table.column("x").to_pylist()]}, table.schema)
 
 
-@pytest.mark.parametrize(
-    ("stage", "folder"), [(clip_features, "features"), (text_targets, "targets")]
-)
-def test_two_devices_write_what_one_writes(images, tmp_path, stage, folder):
-    one = made(stage, images, tmp_path / "one", batch_size=3)
-    two = made(stage, images, tmp_path / "two", device="cpu,cpu", batch_size=3)
-    assert one["rows"] == two["rows"] == 60
-    names = shard_names(images.path / "images")
-    assert "train-00003.parquet" in names
-    for name in names:
-        left = read_table(tmp_path / "one" / folder / name)
-        assert left.equals(read_table(tmp_path / "two" / folder / name))
-        keys = read_table(images.path / "images" / name, ["key"])
-        assert left.column("key").equals(keys.column("key"))
+def mapped(source, target, convert=doubled, shards=()):
+    return map_shards(ConsoleLog(), source, target, "numbers", convert, shards)
 
 
-def test_finished_shards_are_kept(images, tmp_path):
-    made(clip_features, images, tmp_path)
-    (tmp_path / "features" / "train-00001.parquet").unlink()
-    kept = (tmp_path / "features" / "train-00000.parquet").stat().st_mtime_ns
-    again = made(clip_features, images, tmp_path)
-    assert again["shards_resumed"] == len(shard_names(images.path / "images")) - 1
-    assert (tmp_path / "features" / "train-00000.parquet").stat().st_mtime_ns == kept
+def found(target):
+    return {p.name: read_table(p).column("x").to_pylist() for p in sorted(target.iterdir())}
 
 
-def test_a_shard_that_cannot_be_read_stops_the_stage_and_names_it(images, tmp_path):
-    from data.shards import ShardError
-
-    broken = ImageShards("download", "g", tmp_path / "copy")
-    for name in shard_names(images.path / "images"):
-        write_shard(tmp_path / "copy" / "images" / name, read_table(images.path / "images" / name))
-    path = tmp_path / "copy" / "images" / "train-00001.parquet"
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(ShardError, match=r"train-00001\.parquet"):
-        made(clip_features, broken, tmp_path / "out")
+def test_each_shard_is_converted_under_its_name(source, tmp_path):
+    metrics = mapped(source, tmp_path / "target")
+    assert found(tmp_path / "target") == {
+        "test-00000.parquet": [8, 10, 12], "train-00000.parquet": [0, 2, 4, 6],
+        "train-00001.parquet": [],
+    }  # fmt: skip
+    assert (metrics["rows"], metrics["shards_resumed"]) == (7, 0)
+    size = sum(p.stat().st_size for p in (tmp_path / "target").iterdir())
+    assert metrics["bytes"] == size
 
 
-def test_devices_of_a_runtime():
-    runtime = tiny().runtime
-    assert [r.device for r in on_each_device(runtime)] == ["cpu"]
-    several = runtime.model_copy(update={"device": "cuda:0,cuda:2"})
-    assert [r.device for r in on_each_device(several)] == ["cuda:0", "cuda:2"]
+def test_a_killed_work_goes_on_at_the_next_shard(source, tmp_path):
+    def dies(path):
+        if path.name == "train-00000.parquet":
+            raise RuntimeError("killed")
+        return doubled(path)
+
+    with pytest.raises(RuntimeError, match="killed"):
+        mapped(source, tmp_path / "target", dies)
+    kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "target").iterdir()}
+    assert "train-00000.parquet" not in kept
+    asked = []
+    metrics = mapped(source, tmp_path / "target", lambda p: asked.append(p.name) or doubled(p))
+    assert set(asked) == set(ROWS) - set(kept)
+    assert metrics["shards_resumed"] == len(kept)
+    stamps = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "target").iterdir()}
+    assert {name: stamps[name] for name in kept} == kept
 
 
-def test_targets_in_eight_bits_go_through_the_stage(images, tmp_path):
-    made(text_targets, images, tmp_path / "int8", form="int8")
-    table = read_table(tmp_path / "int8" / "targets" / "train-00000.parquet", kind="text_targets")
-    assert {"target", "target_scale"} < set(table.column_names)
-    assert pa.types.is_fixed_size_binary(table.schema.field("target").type)
+def test_only_the_shards_that_are_asked_for(source, tmp_path):
+    metrics = mapped(source, tmp_path / "target", shards=("test-00000.parquet",))
+    assert set(found(tmp_path / "target")) == {"test-00000.parquet"}
+    assert metrics["rows"] == 3
+
+
+def test_several_functions_work_at_the_same_time(source, tmp_path):
+    """Each waits for the other: one alone would never end."""
+    together, used = threading.Barrier(2, timeout=30), []
+
+    def convert(name):
+        def run(path):
+            if path.name != "train-00001.parquet":
+                together.wait()
+            used.append(name)
+            return doubled(path)
+
+        return run
+
+    names = ("train-00000.parquet", "test-00000.parquet")
+    mapped(source, tmp_path / "two", [convert("a"), convert("b")], names)
+    assert sorted(used) == ["a", "b"]
+    mapped(source, tmp_path / "one")
+    both = found(tmp_path / "two")
+    assert both == {name: found(tmp_path / "one")[name] for name in both}
+
+
+def test_an_error_of_one_of_several_ends_the_work(source, tmp_path):
+    def fails(path):
+        raise ShardError(f"cannot read {path.name}")
+
+    with pytest.raises(ShardError, match=r"cannot read t.*\.parquet"):
+        mapped(source, tmp_path / "target", [fails, fails])
+    assert not (tmp_path / "target").exists()
+
+
+def test_progress_counts_what_was_there_as_resumed(source, tmp_path):
+    said = []
+
+    mapped(source, tmp_path / "target", shards=("train-00000.parquet",))
+    log = ConsoleLog()
+    log.progress = lambda done, total, unit, resumed=0: said.append((done, total, unit, resumed))
+    map_shards(log, source, tmp_path / "target", "numbers", doubled)
+    assert said[-1] == (7, 7, "numbers", 4)
+
+
+@pytest.fixture
+def chunks(tmp_path, monkeypatch):
+    """Work in chunks of three; returns the numbers and which rows were made."""
+    monkeypatch.setattr(shard_map, "CHUNK", 3)
+
+    def work(name="a", count=7, fail_at=None):
+        made = []
+
+        def make(rows):
+            if rows.start == fail_at:
+                raise RuntimeError("killed")
+            made.append((rows.start, rows.stop))
+            return pa.table({"x": list(range(rows.start, rows.stop))})
+
+        whole = ChunkedWork(ConsoleLog(), tmp_path / "chunks", "prompts", count)
+        return whole(name, count, make).column("x").to_pylist(), made, whole
+
+    return work
+
+
+def test_chunks_are_joined_in_order_and_the_last_is_short(chunks):
+    numbers, made, whole = chunks()
+    assert numbers == list(range(7))
+    assert made == [(0, 3), (3, 6), (6, 7)]
+    assert (whole.done, whole.resumed) == (7, 0)
+
+
+def test_chunks_that_are_there_are_not_made_again(chunks):
+    with pytest.raises(RuntimeError, match="killed"):
+        chunks(fail_at=3)
+    numbers, made, whole = chunks()
+    assert numbers == list(range(7))
+    assert made == [(3, 6), (6, 7)]
+    assert whole.resumed == 3
+    assert chunks("b")[1] == [(0, 3), (3, 6), (6, 7)]  # another name is other work
+
+
+def test_the_next_chunk_is_loaded_while_one_is_used():
+    begun, go = [], threading.Event()
+
+    def load(item):
+        begun.append(item)
+        if item == "slow":
+            assert go.wait(30)
+        return item.upper()
+
+    with ThreadPoolExecutor(4) as pool:
+        loaded = ahead(pool, load, [["a", "b"], ["slow"], ["c"]])
+        assert next(loaded) == ["A", "B"]
+        assert set(begun) >= {"a", "b"}  # and "slow" is asked for, which holds nobody up
+        go.set()
+        assert list(loaded) == [["SLOW"], ["C"]]
+    assert list(ahead(None, load, [])) == []

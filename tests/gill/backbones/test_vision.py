@@ -1,24 +1,19 @@
-"""The embedded backbones, with their real weights, and the interfaces around the frozen parts."""
+"""The frozen vision encoder and scorer, with the real weights of the embedded one."""
 
 import pytest
 import torch
 
 from data.sources.embedded_pack import EmbeddedPack
-from gill.backbones import image_generator, language, packages, vision
+from gill.backbones import vision
 from gill.backbones.testing import micro_models
 from gill.evaluation.retrieval import recall
-from tasks.parts.identity import GENERATOR, HEADS
+from tasks.parts.identity import HEADS
 from tasks.training.embedded_backbones import _images
 
 
 @pytest.fixture(scope="module")
 def encoder():
     return vision.load_embedded(HEADS)
-
-
-@pytest.fixture(scope="module")
-def generator():
-    return image_generator.load_embedded(GENERATOR)
 
 
 @pytest.mark.slow
@@ -58,64 +53,12 @@ def test_tensor_and_image_preparation_agree(encoder):
     assert float((a - b).abs().mean()) < 0.02
 
 
-def test_a_generated_image_depends_on_its_seed_and_prompt_alone(generator):
-    embeds = generator.encode_text(["red apple", "flag of france", "cat"])
-    assert embeds.shape == (3, generator.num_tokens, generator.dim) == (3, 32, 384)
-    together = generator.generate(embeds, [1, 2, 3], 3.0, 3)
-    assert together.shape == (3, 3, 64, 64)
-    assert 0 <= float(together.min()) <= float(together.max()) <= 1
-    alone = generator.generate(embeds[1:2], [2], 3.0, 3)
-    torch.testing.assert_close(alone[0], together[1], atol=1e-3, rtol=0)
-    other = generator.generate(embeds[1:2], [9], 3.0, 3)
-    assert float((alone - other).abs().mean()) > 0.01
-
-
-def test_prompt_embeddings_equal_the_pipelines_own_text_path(generator):
-    embeds = generator.encode_text(["red apple"])
-    ours = generator.generate(embeds, [5], 3.0, 2)
-    theirs = generator.pipeline(
-        ["red apple"], guidance_scale=3.0, num_inference_steps=2, output_type="pt",
-        generator=[torch.Generator().manual_seed(5)],
-    ).images  # fmt: skip
-    torch.testing.assert_close(ours, theirs.float(), atol=1e-4, rtol=0)
-
-
-def test_embeddings_of_another_shape_are_refused(generator):
-    with pytest.raises(ValueError, match=r"\(77, 768\).*\(32, 384\)"):
-        generator.generate(torch.zeros(1, 77, 768), [0], 1.0, 1)
-
-
-@pytest.mark.slow
-def test_the_embedded_language_model_converts_once_and_knows_language(tmp_path):
-    folder = language.convert_embedded(tmp_path / "llm")
-    made = (folder / "model.safetensors").stat().st_mtime_ns
-    assert language.convert_embedded(folder) == folder
-    assert (folder / "model.safetensors").stat().st_mtime_ns == made
-    model = language.load_pretrained(str(folder), "float32", torch.device("cpu"), "eager")
-    assert (model.dim, model.vocab_size, model.tied) == (576, 49152, True)
-    ids = torch.tensor(model.tokenize(["The capital of France is"], 16))
-    hidden, _ = model.hidden(model.embed(ids), torch.ones_like(ids))
-    assert model.tokenizer.decode(model.logits(hidden[0, -1]).argmax()) == " Paris"
-
-
-def test_parts_stay_in_evaluation_mode_and_frozen(encoder, generator):
-    for part in (encoder, generator, micro_models.language_model()):
-        part.train()
-        assert not any(module.training for module in part.modules())
-        assert not any(p.requires_grad for p in part.parameters())
-
-
 def test_pooled_feature_is_what_open_clip_projects():
     part = micro_models.vision_encoder()
     pixels = torch.randn(3, 3, 32, 32)
     expected = torch.nn.functional.normalize(part.model.encode_image(pixels), dim=-1)
     torch.testing.assert_close(part.project(part.pooled(pixels)), expected, atol=1e-5, rtol=1e-5)
     assert part.pooled_dim == 32
-
-
-def test_a_missing_package_names_the_remedy():
-    with pytest.raises(FileNotFoundError, match="make setup"):
-        packages.packaged("no_such_package_here", "*")
 
 
 def test_weights_meet_the_activation_that_they_were_trained_with():
@@ -146,3 +89,76 @@ def test_the_recipes_name_architectures_that_fit_their_weights():
         if part.pretrained:
             vision.check_activation(part.name, part.pretrained)
     assert RECIPES["opt-6.7b"]().parts.vision.pretrained == "openai"
+
+
+def test_features_are_named_for_metrics():
+    part = micro_models.vision_encoder()
+    for name, wanted in (
+        ("ViT-L-14-quickgelu", "vit_l_14_quickgelu"),
+        ("embedded", "efficientnet"),
+    ):
+        part.name = name
+        assert part.feature_name == wanted
+
+
+def test_captions_are_scored_alike_in_any_batch():
+    part, captions = micro_models.vision_encoder(), ["a cat", "two dogs on a beach", "x"]
+    together = part.text(captions)
+    torch.testing.assert_close(together.norm(dim=-1), torch.ones(3))
+    torch.testing.assert_close(part.text(captions, batch_size=2), together)
+    assert not torch.allclose(together[0], together[1], atol=1e-3)
+
+
+def test_a_tower_without_a_pooled_feature_is_refused_by_name():
+    import open_clip
+
+    model = open_clip.CLIP(
+        embed_dim=16,
+        vision_cfg=open_clip.CLIPVisionCfg(layers=(1, 1, 1, 1), width=8, image_size=32),
+        text_cfg=open_clip.CLIPTextCfg(
+            context_length=8, vocab_size=99, width=16, heads=2, layers=1
+        ),
+    )
+    with pytest.raises(ValueError, match=r"my-RN: the vision tower ModifiedResNet .* use an open_"):
+        vision.VisionEncoder(model, None, None, "my-RN")
+
+
+def test_maps_of_each_block_for_a_perceptual_distance():
+    part = micro_models.vision_encoder()
+    maps = part.stages(torch.randn(2, 3, 32, 32))
+    assert [tuple(m.shape) for m in maps] == [(2, 32, 4, 4)] * 2
+
+
+def test_only_a_norm_behind_its_convolution_is_folded():
+    torch.manual_seed(0)
+    apart = torch.nn.BatchNorm2d(4)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), apart
+    )
+    for norm in (net[1], apart):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2.0)
+        torch.nn.init.normal_(norm.weight)
+    net.eval()
+    images = torch.randn(2, 3, 8, 8)
+    expected = net(images)
+    vision.fold_batch_norms(net)
+    assert net[3] is apart
+    assert isinstance(net[1], torch.nn.Identity)
+    torch.testing.assert_close(net(images), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_sampled_images_are_normalised_by_hand():
+    """What the generator samples comes as numbers from 0 to 1; the tower wants them about 0."""
+    part = micro_models.vision_encoder()
+    flat = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1).expand(3, 3, 32, 32)
+    found = part.prepare_tensor(flat)
+    expected = (flat - part.mean) / part.std
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert found[0].max() < 0 < found[2].min()
+    # Resizing a hard edge overshoots; what is beyond black and white is cut.
+    edge = torch.zeros(1, 3, 8, 8)
+    edge[..., 4:] = 1.0
+    sharp = part.prepare_tensor(edge) * part.std + part.mean
+    assert float(sharp.min()) == pytest.approx(0.0, abs=1e-6)
+    assert float(sharp.max()) == pytest.approx(1.0, abs=1e-6)
