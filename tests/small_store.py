@@ -39,9 +39,10 @@ def images_table(keys: list[str], captions: list[str]) -> pa.Table:
         "key": keys, "caption": captions, "origin": keys, "source": keys,
         "image": [image_file(20 * row) for row in range(count)],
         "width": [40] * count, "height": [30] * count,
-        "original_width": [40] * count, "original_height": [30] * count, "sha256": [""] * count,
+        "original_width": [40] * count, "original_height": [30] * count,
     }  # fmt: skip
-    return pa.table([pa.array(columns[f.name], f.type) for f in schemas.IMAGES], schemas.IMAGES)
+    rows = [pa.array(columns.get(f.name, [""] * count), f.type) for f in schemas.IMAGES]
+    return pa.table(rows, schema=schemas.IMAGES)
 
 
 class SmallStore:

@@ -11,13 +11,13 @@ LOGIC = 15  # statements in functions; a module with more has a file of its own
 
 # Tested elsewhere, mostly through what uses them. Give one a file of its own, then delete its line.
 TESTED_IN = {
+    # The stage as a whole tests them, with real sources, servers and MLflow.
     "tasks/runner/record.py": "tasks/runner/test_execution.py",
     "tasks/download/fetching.py": "tasks/stages/test_download.py",
     "tasks/download/converting.py": "tasks/stages/test_download.py",
-    "tasks/download/account.py": "tasks/stages/test_download.py",
-    "data/embedded/build_pack.py": "data/sources/test_sources.py",  # run once; the pack is tested
-    "data/sources/embedded_pack.py": "data/sources/test_sources.py",
-    "data/sources/tar.py": "tasks/stages/test_download.py",
+    # Run once; what it made is tested.
+    "data/embedded/build_pack.py": "data/sources/test_embedded_pack.py",
+    # They start servers and processes; one set of these serves all their tests.
     "flows/cli/runs.py": "flows/test_cli.py",
     "flows/local/databases.py": "flows/test_services.py",
     "flows/local/follow.py": "flows/test_services.py",
@@ -29,6 +29,7 @@ TESTED_IN = {
     "gill/backbones/testing/families.py": "gill/backbones/test_families.py",
     "tasks/runner/pipeline_run.py": "flows/test_pipeline.py",
     "tasks/runner/worker.py": "tasks/runner/test_launcher.py",
+    # Made what is shipped, in an hour of training; the shipped parts are tested.
     "tasks/training/embedded_backbones.py": "gill/backbones/test_vision.py",
 }
 
