@@ -164,6 +164,12 @@ MUTANTS = [
         ("self.logit_cap * torch.tanh(logits / self.logit_cap)", "torch.tanh(logits)"),
     ),
     *of(
+        "gill/backbones/language.py",
+        "tests/gill/backbones/test_language.py"
+        "::test_the_attention_implementation_is_what_the_model_supports",
+        ('more["attn_implementation"] = "eager"', 'more["attn_implementation"] = "sdpa"'),
+    ),
+    *of(
         "gill/inference/decoding.py",
         "tests/gill/inference/test_decoding.py",
         ("uniform.to(mass)[:, None] * mass[:, -1:]", "uniform.to(mass)[:, None]"),
@@ -241,7 +247,7 @@ MUTANTS = [
         "tasks/parts/loading.py",
         "tests/tasks/parts/test_loading.py"
         "::test_a_language_model_is_loaded_in_its_precision_with_exact_attention",
-        ('"eager" if device.type == "cpu" else "sdpa"', '"sdpa"'),
+        ("name, config.precision, device, config.attention,", 'name, "float32", device, "sdpa",'),
     ),
     *of(
         "tasks/evaluation/prompt_scores.py",

@@ -12,7 +12,7 @@ from tasks.tracking import mlflow_runs
 def test_the_sweeps_reuse_what_does_not_change(var, prefect_server):
     from flows.ablation import ablation
 
-    cheap = {"mapper.steps": 4, "decision.steps": 5, "decision.votes": 1, "evaluate.images": 6}
+    cheap = {"mapper.steps": 4, "decision.steps": 5, "evaluate.images": 6}
     ablation("tiny", kinds=("gill", "linear"), tokens=(2,), seeds=2, overrides=cheap)
     made = {
         stage.name: len([p for p in stage.iterdir() if p.is_dir()])

@@ -59,17 +59,3 @@ def test_no_usable_case_says_why(tmp_path):
         ContextError, match=r"synthetic_story has no usable case \(\{'no style': 2\}"
     ):
         cases(images, suites=("synthetic_contexts",))
-
-
-@pytest.mark.parametrize(
-    ("suite", "given", "missing"),
-    [
-        ("vist", {}, r"contexts\.vist_stories and evaluate\.contexts\.vist_images must name"),
-        ("vist", {"vist_stories": "x.json"}, r"^evaluate\.contexts\.vist_images must name"),
-        ("visdial", {"visdial_images": "x"}, r"^evaluate\.contexts\.visdial_dialogues must name"),
-    ],
-)
-def test_suites_name_the_files_that_they_lack(images, suite, given, missing):
-    config = EvaluateConfig(suites=(suite,), contexts=ContextsConfig(**given))
-    with pytest.raises(ContextError, match=missing):
-        read_cases(config, images, RecordingLog())

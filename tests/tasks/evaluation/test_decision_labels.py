@@ -48,11 +48,11 @@ def test_labels_have_names():
 def test_the_gap_comes_from_the_prompts_that_train(small, engine, stored, tmp_path):
     """It would know of the held-out prompts otherwise."""
     prompts = read_captions(small.images, small.adapters, "train")
-    config = DecisionConfig(votes=2, train_prompts=5, validation_prompts=4, balance=True)
+    config = DecisionConfig(votes=3, train_prompts=5, validation_prompts=4, balance=True)
     found = scorers_labels(config, engine, stored, prompts, tmp_path, RecordingLog())
     assert (len(found.prompts), found.training) == (9, 5)
     assert found.states.shape[0] == len(found.votes) == len(found.nearest) == 9
-    assert {len(votes) for votes in found.votes} == {2}
+    assert {len(votes) for votes in found.votes} == {3}
     again = scorers_labels(
         config.model_copy(update={"validation_prompts": 2}),
         engine, stored, prompts, tmp_path / "fewer", RecordingLog(),
@@ -66,7 +66,7 @@ def test_the_gap_comes_from_the_prompts_that_train(small, engine, stored, tmp_pa
 
 def test_with_few_prompts_one_is_left_to_be_scored(small, engine, stored, tmp_path):
     prompts = read_captions(small.images, small.adapters, "test")
-    config = DecisionConfig(votes=1, train_prompts=600)
+    config = DecisionConfig(votes=3, train_prompts=600)
     found = scorers_labels(config, engine, stored, prompts, tmp_path, RecordingLog())
     assert (len(found.prompts), found.training) == (6, 5)
 
