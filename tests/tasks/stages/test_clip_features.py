@@ -66,9 +66,11 @@ def test_finished_shards_are_kept_and_a_worker_of_a_cluster_makes_its_own(images
 def test_a_shard_that_cannot_be_read_is_named(images, tmp_path):
     path = images.folder / "train-00001.parquet"
     data = bytearray(path.read_bytes())
-    data[data.index(b"\x89PNG") + 40] ^= 1  # images lie there as they are
+    # Images lie there as they are; the least and the largest are in the statistics too.
+    middle = sorted(images.read(path.name).column("image").to_pylist())[3]
+    data[data.index(middle) + 40] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ShardError, match=r"train-00001\.parquet.*run the stage 'download' again"):
+    with pytest.raises(ShardError, match=r"cannot read the shard .*train-00001\.parquet"):
         made(images, tmp_path / "out")
 
 
