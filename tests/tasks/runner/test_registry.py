@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from tasks.paths import ROOT
-from tasks.runner.registry import stage_named, stage_names, stage_of
+from tasks.runner.names import stage_names
+from tasks.runner.registry import stage_named, stage_of
 from tasks.stages import mapper
 
 
