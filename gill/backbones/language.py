@@ -23,6 +23,7 @@ from gill.backbones.language_checks import (
     is_encoder_decoder,
 )
 from gill.backbones.packages import packaged
+from gill.backbones.whole import check_language_folder, check_whole, located
 
 Quantization = Literal["none", "8bit", "4bit"]
 Attention = Literal["auto", "eager", "sdpa", "flex_attention", "flash_attention_2"]
@@ -243,7 +244,10 @@ def load_pretrained(
 
     Raises:
         UnsuitableModelError: the configuration is not a causal LM's.
-        ValueError: the model does not support the attention implementation.
+        IncompleteWeightsError: tensors are missing, left over or of another shape.
+        FileNotFoundError: a path that leads nowhere.
+        ValueError: the model does not support the attention implementation, or the folder holds an
+            adapter or GGUF files.
         ModuleNotFoundError: quantised loading is asked for and bitsandbytes is not installed.
     """
     from transformers import (
@@ -253,6 +257,9 @@ def load_pretrained(
         BitsAndBytesConfig,
     )
 
+    key = "parts.language.name"
+    name = located(name, key)
+    check_language_folder(name, key)
     config = AutoConfig.from_pretrained(name)
     check_kind(name, config)
     dtype = getattr(torch, precision)
@@ -277,7 +284,9 @@ def load_pretrained(
     elif device.type == "cpu":
         more["attn_implementation"] = "eager"
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **more)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **more
+        )
     except (ValueError, ImportError) as error:
         if attention == "auto" or not re.search("attention|flash_attn|kernels", str(error), re.I):
             raise
@@ -285,6 +294,7 @@ def load_pretrained(
             f"parts.language.attention is {attention!r}, which {name} does not take here: {error}. "
             "Use 'auto'"
         ) from error
+    check_whole(name, info)
     for module in model.modules():
         # On some CPUs bitsandbytes repacks 4-bit weights in the first pass without a gradient, and
         # later passes then have none either.

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gill.backbones.packages import packaged
+from gill.backbones.vision_names import check_activation, check_named, check_size
+from gill.backbones.whole import IncompleteWeightsError
 
 EMBEDDED_IMAGE_SIZE = 160
 EMBEDDED_DIM = 256
@@ -210,46 +212,56 @@ def load_embedded(heads: Path | None) -> VisionEncoder:
     return VisionEncoder(model, preprocess, tokenizer, "embedded")
 
 
-class ActivationMismatchError(ValueError):
-    """An open_clip architecture computes with another activation than its weights were made for."""
-
-
-def check_activation(name: str, pretrained: str) -> None:
-    """See that an architecture has the activation that a pretraining tag's weights want.
-
-    open_clip builds the architecture as it is named and only warns: OpenAI's weights in plain
-    ``ViT-L-14`` then compute with GELU where they were trained with QuickGELU.
-
-    Raises:
-        ActivationMismatchError: they differ; names the architecture to use instead.
-    """
-    import open_clip
-
-    known = open_clip.get_pretrained_cfg(name, pretrained)
-    if not known:
-        return  # a path, or a tag that open_clip itself refuses
-    wanted = bool(known.get("quick_gelu", False))
-    if bool((open_clip.get_model_config(name) or {}).get("quick_gelu", False)) == wanted:
-        return
-    other = f"{name}-quickgelu" if wanted else name.removesuffix("-quickgelu")
-    offered = other != name and other in open_clip.list_models()
-    remedy = f"use {other!r}" if offered else "open_clip has no architecture for this tag"
-    raise ActivationMismatchError(
-        f"the weights {pretrained!r} were trained with {'QuickGELU' if wanted else 'GELU'} and the "
-        f"architecture {name!r} computes with {'GELU' if wanted else 'QuickGELU'}; {remedy}"
-    )
-
-
 def load_pretrained(name: str, pretrained: str, device: torch.device) -> VisionEncoder:
     """Load an open_clip model by name and pretraining tag, or from a folder (``local-dir:...``).
 
     Raises:
         ActivationMismatchError: the tag's weights want another activation.
+        IncompleteWeightsError: there are no weights, or they are not those of the architecture.
+        ValueError: open_clip has no architecture or tag of that name.
     """
     import open_clip
 
+    name = check_named(name, pretrained)
     check_activation(name, pretrained)
-    model, _, preprocess = open_clip.create_model_and_transforms(
-        name, pretrained=pretrained or None, device=device
-    )
-    return VisionEncoder(model, preprocess, open_clip.get_tokenizer(name), name).to(device)
+    check_size(name, pretrained)
+    try:
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            name, pretrained=pretrained or None, device=device, require_pretrained=True
+        )
+    except (RuntimeError, AssertionError) as error:
+        raise IncompleteWeightsError(f"the weights of {name} cannot be loaded: {error}") from error
+    encoder = VisionEncoder(model, preprocess, open_clip.get_tokenizer(name), name).to(device)
+    check_preparation(encoder, pretrained)
+    return encoder
+
+
+def check_preparation(encoder: VisionEncoder, pretrained: str) -> None:
+    """See that images are prepared as the weights want, on both ways.
+
+    Raises:
+        IncompleteWeightsError: mean, deviation or size of the preparation is not the tag's or the
+            tower's.
+    """
+    import open_clip
+    from torchvision.transforms import Normalize
+
+    known = open_clip.get_pretrained_cfg(encoder.name, pretrained) or {}
+    applied = next(t for t in encoder.preprocess.transforms if isinstance(t, Normalize))
+    for what, own, used in (
+        ("mean", encoder.mean, applied.mean),
+        ("std", encoder.std, applied.std),
+    ):
+        wanted = known.get(what) or used
+        values = [own.flatten().cpu(), torch.tensor(used), torch.tensor(wanted)]
+        if not all(torch.allclose(v.float(), values[-1].float(), atol=1e-4) for v in values):
+            raise IncompleteWeightsError(
+                f"{encoder.name} prepares images with a {what} of {list(used)} and its tower was "
+                f"trained with {list(wanted)}"
+            )
+    made = encoder.prepare([Image.new("RGB", (64, 48))]).shape[-2:]
+    if tuple(made) != (encoder.image_size, encoder.image_size):
+        raise IncompleteWeightsError(
+            f"{encoder.name} prepares images of {tuple(made)} pixels and its tower reads "
+            f"{encoder.image_size}"
+        )

@@ -10,6 +10,7 @@ from filelock import FileLock
 from tasks.config.parts import GeneratorConfig, LanguageConfig, RuntimeConfig, VisionConfig
 from tasks.parts.devices import device_of
 from tasks.parts.identity import GENERATOR, HEADS
+from tasks.parts.library_warnings import libraries_heard
 from tasks.paths import var_folder
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ LOADING = threading.RLock()
 
 def load_language(config: LanguageConfig, runtime: RuntimeConfig) -> LanguageModel:
     """The language model of a recipe."""
-    with LOADING:
+    with LOADING, libraries_heard():
         from gill.backbones import language
         from gill.backbones.testing import micro_models
 
@@ -47,7 +48,7 @@ def load_language(config: LanguageConfig, runtime: RuntimeConfig) -> LanguageMod
 
 def load_vision(config: VisionConfig, runtime: RuntimeConfig) -> VisionEncoder:
     """The vision encoder of a recipe."""
-    with LOADING:
+    with LOADING, libraries_heard():
         from gill.backbones import vision
         from gill.backbones.testing import micro_models
 
@@ -61,7 +62,7 @@ def load_vision(config: VisionConfig, runtime: RuntimeConfig) -> VisionEncoder:
 
 def load_generator(config: GeneratorConfig, runtime: RuntimeConfig) -> ImageGenerator:
     """The image generator of a recipe."""
-    with LOADING:
+    with LOADING, libraries_heard():
         from gill.backbones import image_generator
         from gill.backbones.testing import micro_models
 
