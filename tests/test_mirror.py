@@ -11,6 +11,8 @@ LOGIC = 15  # statements in functions; a module with more has a file of its own
 
 # Tested elsewhere, mostly through what uses them. Give one a file of its own, then delete its line.
 TESTED_IN = {
+    # The readers of stories and dialogues test it.
+    "data/benchmarks/skips.py": "data/benchmarks/test_vist.py",
     # The stage as a whole tests them, with real sources, servers and MLflow.
     "tasks/runner/record.py": "tasks/runner/test_execution.py",
     "tasks/download/fetching.py": "tasks/stages/test_download.py",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from data.benchmarks.skips import Skipped, UnusableError
 from data.io.image_decoder import SUFFIXES, ImageError, decode
 from data.safe_open import open_image
 
@@ -53,10 +54,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Cases:
-    """Cases that can be used, and how many cannot, by reason."""
+    """Cases that can be used, and how many cannot, by reason, with samples of those."""
 
     cases: list[Case]
     skipped: Mapping[str, int]
+    samples: Sequence[Skipped] = ()
 
 
 def story_contexts(texts: list[str], images: list[ContextImage]) -> dict[str, tuple[Piece, ...]]:
@@ -78,11 +80,16 @@ def read_json(path: Path, wanted: str) -> Any:
         ContextError: it is missing or no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), parse_int=_whole)
     except OSError as error:
         raise ContextError(f"cannot read {wanted} {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ContextError(f"{path} is no JSON: {error}") from error
+
+
+def _whole(digits: str) -> int | str:
+    """A number of any length would cost minutes; one that names nothing stays a text."""
+    return int(digits) if len(digits) < 19 else digits
 
 
 def images_in(folder: Path) -> dict[str, Path]:
@@ -93,23 +100,25 @@ def images_in(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES:
+        hidden = path.name.startswith("._")  # a Mac's notes on a file
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
             found.setdefault(path.stem, path)
     if not found:
         raise ContextError(f"there are no images in {folder}; give the folder with the images")
     return found
 
 
-def unusable(images: list[ContextImage | None]) -> str | None:
-    """Why a case with these images cannot be used, or None.
+def usable_image(name: str, path: Path | None) -> ContextImage:
+    """An image of a case, decoded once, so that none fails hours later in an evaluation.
 
-    Every image is decoded, so that none fails hours later in the middle of an evaluation.
+    Raises:
+        UnusableError: there is none, or it is refused.
     """
-    for image in images:
-        if image is None:
-            return "image: missing"
-        try:
-            image.open()
-        except ImageError as error:
-            return f"image: {error.reason}"
-    return None
+    if path is None:
+        raise UnusableError("image: missing", name)
+    image = ContextImage(name, path)
+    try:
+        image.open()
+    except ImageError as error:
+        raise UnusableError(f"image: {error.reason}", error) from error
+    return image

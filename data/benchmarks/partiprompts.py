@@ -6,10 +6,13 @@ as ``ret,gen,gen,same,gen``: whether a retrieved or a generated image fits the p
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
+
+from data.faults import Tolerance
 
 Vote = Literal["gen", "ret", "same"]
 VOTES = get_args(Vote)
@@ -59,19 +62,17 @@ def read_votes(path: Path) -> VoteFile:
     """Read a tab-separated file of votes; quotes in prompts are text.
 
     Malformed rows are left out and reported: missing columns, an empty prompt, unknown votes, other
-    than five votes, a prompt that an earlier line has.
+    than five votes, a prompt that an earlier line has, bytes that are not UTF-8.
 
     Raises:
-        VotesError: there is no such file, it is not UTF-8, its header lacks a column, or no row is
-            whole.
+        VotesError: there is no such file, its header lacks a column, or no row is whole.
+        SystematicFaultError: too many lines raise what nobody expects.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     except OSError as error:
         raise VotesError(f"cannot read the votes {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise VotesError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    header = lines[0].rstrip("\r").split("\t")
+    header = lines[0].decode(errors="backslashreplace").rstrip("\r").split("\t")
     missing = [name for name in NEEDED if name not in header]
     if missing:
         raise VotesError(
@@ -80,11 +81,12 @@ def read_votes(path: Path) -> VoteFile:
         )
     prompts: list[VotedPrompt] = []
     malformed: list[Malformed] = []
+    faults = Tolerance("lines of votes")
     first_at: dict[str, int] = {}
     for number, line in enumerate(lines[1:], 2):
         if not line.strip():
             continue
-        row = _row(line.rstrip("\r").split("\t"), header, number, first_at)
+        row = _guarded(line, header, number, first_at, faults)
         if isinstance(row, Malformed):
             malformed.append(row)
         else:
@@ -94,6 +96,19 @@ def read_votes(path: Path) -> VoteFile:
         listed = "; ".join(map(str, malformed[:5])) or "it has no rows"
         raise VotesError(f"no row of {path} can be used: {listed}")
     return VoteFile(prompts, malformed)
+
+
+def _guarded(
+    data: bytes, header: list[str], line: int, first_at: dict[str, int], faults: Tolerance
+) -> VotedPrompt | Malformed:
+    try:
+        row = _row(data.decode().rstrip("\r").split("\t"), header, line, first_at)
+    except UnicodeDecodeError as error:
+        row = Malformed(line, "not UTF-8", f"byte {error.start} of the line: save it as UTF-8")
+    except Exception as error:  # noqa: BLE001 one line must not end the others
+        return Malformed(line, faults.unexpected(f"line {line}", error), str(error)[:300])
+    faults.expected()
+    return row
 
 
 def _row(

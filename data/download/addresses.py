@@ -37,6 +37,17 @@ def normalise(text: str) -> URL:
     return URL(str(url.with_fragment(None)), encoded=True)
 
 
+def as_sent(place: str) -> str:
+    """A header's address whose bytes are not UTF-8, with those bytes percent-encoded.
+
+    That is what browsers ask for after a Latin-1 ``Location``, and what servers then know.
+    """
+    if place.isascii() or not any("\udc80" <= c <= "\udcff" for c in place):
+        return place
+    data = place.encode("utf-8", "surrogateescape")
+    return "".join(chr(b) if b < 0x80 else f"%{b:02X}" for b in data)
+
+
 def _dotted(host: str) -> str:
     """A decimal, octal or hexadecimal IPv4 address as four numbers; any other host as it is."""
     try:

@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar
 import aiohttp
 from yarl import URL
 
-from data.download.addresses import BlockedAddressError, is_public, normalise
+from data.download.addresses import BlockedAddressError, as_sent, is_public, normalise
 from data.download.fetch_errors import BLOCKED, FetchError, network_error, retry_seconds
 from data.download.opt_out import AGENT, Robots, opts_out
 from data.download.settings import HttpLimits
@@ -156,7 +156,7 @@ class HttpClient:
         if not place:
             raise FetchError("bad_redirect", "no Location")
         try:
-            return normalise(str(url.join(URL(place))))
+            return normalise(str(url.join(URL(as_sent(place)))))
         except ValueError as error:
             raise FetchError("bad_url", f"redirect to {place}: {error}") from error
 

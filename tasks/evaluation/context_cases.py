@@ -29,7 +29,8 @@ def read_cases(config: EvaluateConfig, images: ImageShards, log: StageLog) -> di
         known, skipped = described_images(images)
         for name, make in (("synthetic_story", stories), ("synthetic_dialogue", dialogues)):
             made = make(known, chosen.cases)
-            cases[name] = Cases(made.cases, dict(Counter(made.skipped) + skipped))
+            both = dict(Counter(made.skipped) + skipped)
+            cases[name] = Cases(made.cases, both, made.samples)
     if "vist" in config.suites:
         paths = _given(chosen, "vist_stories", "vist_images")
         cases["vist"] = read_vist(*paths, chosen.cases)
@@ -38,6 +39,10 @@ def read_cases(config: EvaluateConfig, images: ImageShards, log: StageLog) -> di
         cases["visdial"] = read_visdial(*paths, chosen.rounds, chosen.cases)
     for name, made in cases.items():
         log.note(f"{name}: {len(made.cases)} cases, skipped {dict(made.skipped) or 'none'}")
+        if made.samples:
+            columns = ("reason", "place", "detail")
+            shown = {c: [getattr(s, c) for s in made.samples] for c in columns}
+            log.table(f"skipped_{name}", shown)
         if not made.cases:
             raise ContextError(
                 f"{name} has no usable case ({dict(made.skipped)}); give files with stories whose "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from PIL import Image
 
 from data import schemas
 from data.artifacts import RetrievalIndex
+from data.faults import Tolerance
 from data.io.atomic import write_json
 from data.io.image_decoder import SUFFIXES, any_size, decode
 from data.lookup import ShardLookup
@@ -109,14 +111,13 @@ def index_folder(
 
     Raises:
         ImageStoreError: the folder has no image that can be read.
+        SystematicFaultError: too many files raise what nobody expects.
     """
     files = _files(folder)
     plan = {
         "folder": str(folder.absolute()),
         "made_with": identity_of(engine),
-        "files": hashlib.sha256(
-            "\n".join(f"{f} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files).encode()
-        ).hexdigest(),
+        "files": hashlib.sha256("\n".join(map(_stamp, files)).encode()).hexdigest(),
     }
     out.mkdir(parents=True, exist_ok=True)
     _begin(out, plan)
@@ -171,8 +172,18 @@ def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ImageStoreError(f"{folder} is no folder of images")
     return sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() in SUFFIXES
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith("._")  # a Mac's notes on a file
+        and (path.is_file() or path.is_symlink())  # a link that leads nowhere is counted
     )
+
+
+def _stamp(file: Path) -> str:
+    """A file as it is now; ``lstat``, since a link may lead nowhere."""
+    seen = file.lstat()
+    return f"{os.fsencode(file)!r} {seen.st_size} {seen.st_mtime_ns}"
 
 
 def _begin(out: Path, plan: dict[str, str]) -> None:
@@ -193,17 +204,21 @@ def _index_shard(
     keys: list[str] = []
     parts = [np.empty((0, engine.model.adapters.spec.retrieval_dim), np.float32)]
     dropped: Counter[str] = Counter()
+    faults = Tolerance("files")
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(files), _BATCH):
             chunk = files[start : start + _BATCH]
-            opened = list(pool.map(_opened, chunk))
-            dropped.update(found.reason for found in opened if isinstance(found, ImageFileError))
-            images = [found for found in opened if not isinstance(found, ImageFileError)]
-            keys += [
-                file.relative_to(folder).as_posix()
-                for file, found in zip(chunk, opened, strict=True)
-                if not isinstance(found, ImageFileError)
-            ]
+            images = []
+            for file, found in zip(chunk, pool.map(_opened, chunk), strict=True):
+                if isinstance(found, Image.Image):
+                    images.append(found)
+                    keys.append(file.relative_to(folder).as_posix())
+                    faults.expected()
+                elif isinstance(found, ImageFileError):
+                    dropped[found.reason] += 1
+                    faults.expected()
+                else:
+                    dropped[faults.unexpected(str(file), found)] += 1
             if images:
                 parts.append(engine.embed_images(images).cpu().numpy())
     schema = schemas.embeddings(parts[0].shape[1])
@@ -212,8 +227,12 @@ def _index_shard(
     return dict(dropped)
 
 
-def _opened(path: Path) -> Image.Image | ImageFileError:
+def _opened(path: Path) -> Image.Image | Exception:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return ImageFileError("bad_name", f"the name of {path} is not UTF-8; rename it")
     try:
         return open_image(path)
-    except ImageFileError as error:
+    except Exception as error:  # noqa: BLE001 one file must not end the others
         return error

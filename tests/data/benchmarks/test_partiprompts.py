@@ -58,6 +58,16 @@ def test_other_line_ends_and_a_byte_order_mark(tmp_path):
     assert read_votes(path).prompts[0].votes[-1] == "same"
 
 
+def test_one_bad_line_costs_no_other(tmp_path):
+    path = tmp_path / "votes.tsv"
+    rows = b"caf\xe9\tA\tB\t\tret,ret,ret,ret,ret\na cat\tA\tB\t\tgen,gen,gen,gen,same\n\0\n"
+    path.write_bytes(HEADER.encode() + b"\n" + rows)
+    found = read_votes(path)
+    assert [row.prompt for row in found.prompts] == ["a cat"]
+    assert found.dropped() == {"not UTF-8": 1, "wrong number of columns": 1}
+    assert found.malformed[0].line == 2
+
+
 def test_useless_files_say_why(tmp_path):
     with pytest.raises(VotesError, match=r"cannot read the votes .*absent"):
         read_votes(tmp_path / "absent.tsv")
@@ -66,5 +76,5 @@ def test_useless_files_say_why(tmp_path):
     with pytest.raises(VotesError, match=r"no row .* line 2: unknown vote"):
         read_votes(write(tmp_path, "a\tA\tB\t\tyes,no,yes,no,yes"))
     (tmp_path / "latin.tsv").write_bytes(HEADER.encode() + b"\ncaf\xe9\tA\tB\t\tret\n")
-    with pytest.raises(VotesError, match="is not UTF-8"):
+    with pytest.raises(VotesError, match=r"no row .* line 2: not UTF-8: byte 3 of the line"):
         read_votes(tmp_path / "latin.tsv")

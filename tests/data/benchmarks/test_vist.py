@@ -1,6 +1,7 @@
-"""Stories in the official form of VIST."""
+"""VIST: stories are whole or counted; no neighbours are joined over a hole."""
 
 import json
+import os
 
 import pytest
 from PIL import Image
@@ -71,7 +72,7 @@ def test_other_files_are_refused(vist, tmp_path):
     with pytest.raises(ContextError, match="no list `annotations`"):
         read_vist(tmp_path / "other.json", folder)
     (tmp_path / "dii.json").write_text('{"annotations": [[{"text": "a", "photo_flickr_id": "1"}]]}')
-    with pytest.raises(ContextError, match=r"annotations\[0\] .* lacks \['story_id'"):
+    with pytest.raises(ContextError, match=r"no entry .* names a story; .* lacks \['story_id'"):
         read_vist(tmp_path / "dii.json", folder)
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(ContextError, match="is no JSON"):
@@ -80,3 +81,81 @@ def test_other_files_are_refused(vist, tmp_path):
         read_vist(tmp_path / "absent.json", folder)
     with pytest.raises(ContextError, match="there are no images in"):
         read_vist(path, tmp_path / "absent")
+    path.write_text('{"annotations": []}')
+    with pytest.raises(ContextError, match="no entry"):
+        read_vist(path, folder)
+
+
+def told(tmp_path, *stories):
+    """What is read of some stories, each a list of entries, and a whole one."""
+    for p in "abcde":
+        image(tmp_path / "images" / f"{p}.jpg")
+    good = [sentence("good", p, i, f"text {p}") for i, p in enumerate("abcde")]
+    entries = [entry for story in (*stories, good) for entry in story]
+    (tmp_path / "sis.json").write_text(json.dumps({"annotations": entries}))
+    found = read_vist(tmp_path / "sis.json", tmp_path / "images")
+    assert [case.key for case in found.cases] == ["good"], "its neighbours cost it nothing"
+    return found
+
+
+def story(number, **changes):
+    """A story whose third sentence is changed; a value of ``...`` takes the field away."""
+    made = [sentence(number, p, i, f"text {p}") for i, p in enumerate("abcde")]
+    made[2][0] = {k: v for k, v in {**made[2][0], **changes}.items() if v is not ...}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"text": ""}, "blank sentence"), ({"text": " \n\u3000"}, "blank sentence"),
+        ({"text": None}, "blank sentence"), ({"text": ["a"]}, "blank sentence"),
+        ({"text": "lone \ud800"}, "bad text"), ({"text": ...}, "incomplete sentence"),
+        ({"worker_arranged_photo_order": None}, "bad order"),
+        ({"worker_arranged_photo_order": -1}, "bad order"),
+        ({"worker_arranged_photo_order": True}, "bad order"),
+        ({"worker_arranged_photo_order": 2.5}, "bad order"),
+        ({"worker_arranged_photo_order": "third"}, "bad order"),
+        ({"worker_arranged_photo_order": 7}, "orders with a hole"),
+        ({"worker_arranged_photo_order": 1}, "orders with a hole"),
+        ({"photo_flickr_id": None}, "image: missing"),
+        ({"photo_flickr_id": {"a": 1}}, "image: missing"),
+    ],
+)  # fmt: skip
+def test_a_hole_costs_its_story_alone(tmp_path, changes, reason):
+    found = told(tmp_path, story("odd", **changes))
+    assert found.skipped == {reason: 1}
+    (sample,) = found.samples
+    assert (sample.reason, "story odd of" in sample.place) == (reason, True)
+
+
+@pytest.mark.parametrize("number", [None, "", ["x"], True, ...])
+def test_an_entry_of_no_story_is_counted_and_joined_to_none(tmp_path, number):
+    odd = story("odd")
+    odd[1][0].pop("story_id")
+    if number is not ...:
+        odd[1][0]["story_id"] = number
+    assert told(tmp_path, odd, [None, 3, []]).skipped == {"no story": 4, "not 5 sentences": 1}
+
+
+def test_orders_may_be_texts_and_begin_at_one(tmp_path):
+    made = [sentence("odd", p, str(i + 1), f"text {p}") for i, p in enumerate("abcde")]
+    for p in "abcde":
+        image(tmp_path / "images" / f"{p}.jpg")
+    (tmp_path / "sis.json").write_text(json.dumps({"annotations": made[::-1]}))
+    (case,) = read_vist(tmp_path / "sis.json", tmp_path / "images").cases
+    assert case.contexts["5 captions"] == tuple(f"text {p}" for p in "abcde")
+
+
+def test_what_nobody_expected_of_a_story_is_counted(tmp_path, monkeypatch):
+    from data.benchmarks import vist as module
+
+    usable = module.usable_image
+
+    def odd(name, path):
+        return usable(name, path) if name != "f" else os.stat("/dev/null/x")
+
+    monkeypatch.setattr(module, "usable_image", odd)
+    found = told(tmp_path, story("odd", photo_flickr_id="f"))
+    assert found.skipped == {"unexpected:NotADirectoryError": 1}
+    assert "story odd" in found.samples[0].place

@@ -208,3 +208,19 @@ def test_the_agent_says_who_it_is_and_sends_no_cookies(server):
     assert agent.startswith("gill-pipeline/")
     assert "test@example.org" in agent
     assert all("cookie" not in h for h in server.headers)
+
+
+@pytest.mark.parametrize(
+    ("place", "asked"),
+    [
+        (b"/caf\xe9.jpg", "/caf%E9.jpg"),
+        ("/caf\u00e9.jpg".encode(), "/caf%C3%A9.jpg"),
+        (b"/a b/\xff\xfe?q=\xe9", "/a%20b/%FF%FE?q=%E9"),
+        (b"/caf%E9.jpg", "/caf%E9.jpg"),
+    ],
+)
+def test_a_redirect_whose_bytes_are_not_utf8_is_followed(server, place, asked):
+    answer = b"HTTP/1.1 302 X\r\nContent-Length: 0\r\nLocation: " + place + b"\r\n\r\n"
+    server.pages[asked] = response(b"x")
+    assert get(server.url("a", answer)) == [b"x"]
+    assert server.asked[-1] == asked

@@ -1,9 +1,11 @@
 """An index of a folder of one's own: what it holds, what it leaves out, going on, other weights."""
 
 import json
+import os
 
 import pytest
 import torch
+from hostile import encoded
 from PIL import Image
 
 import tasks.inference.image_store as image_store
@@ -37,6 +39,24 @@ def test_a_folder_is_indexed_and_retrieved_from(trained_var, image_folder, tmp_p
     shown = next(s for s in segments if isinstance(s, RetrievedImage))
     assert shown.origin == str(image_folder / shown.key)
     assert loaded.image(shown).height == 40
+
+
+def test_odd_names_links_and_files_cost_no_image(trained_var, image_folder, tmp_path, monkeypatch):
+    os.symlink(image_folder / "loop.jpg", image_folder / "loop.jpg")
+    os.symlink(image_folder, image_folder / "sub" / "again")
+    os.symlink(image_folder / "absent.png", image_folder / "nowhere.png")
+    (image_folder / "._0.PNG").write_bytes(b"a Mac's notes")
+    (image_folder / os.fsdecode(b"caf\xe9.png")).write_bytes(encoded(form="PNG"))
+    (image_folder / "odd.png").write_bytes(encoded(form="PNG"))
+    opened = image_store.open_image
+
+    def odd(path):
+        return opened(path) if path.name != "odd.png" else 1 / 0
+
+    monkeypatch.setattr(image_store, "open_image", odd)
+    counts = index_folder(load().engine, image_folder, tmp_path / "index")
+    expected = {"not_image:text": 1, "missing": 1, "unreadable": 1, "bad_name": 1}
+    assert counts == {"images": 5, **expected, "unexpected:ZeroDivisionError": 1}
 
 
 def test_a_killed_index_goes_on_and_a_changed_folder_starts_anew(
