@@ -34,7 +34,7 @@ from tasks.runner.stage import StageDeclaration
 from tasks.tracking.memory import release_memory
 
 STAGE = StageDeclaration(
-    version=4,
+    version=5,
     description="Held-out figures and the gallery",
     headlines=("retrieval_t2i_r1", "retrieval_t2i_r10", "caption_cider", "decision_macro_f1"),
     parts=("language", "vision", "generator"),
