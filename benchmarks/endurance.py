@@ -166,11 +166,11 @@ class Campaign:
         """Kill runs at random moments until so many were killed; each pipeline ends at last."""
         while self.counts["kills"] < count:
             var, before = self.copy("kills", ()), self.counts["kills"]
-            while self.counts["kills"] < count and self.counts["kills"] - before < 8:
+            while self.counts["kills"] < count and self.counts["kills"] - before < 10:
                 how = self.chance.choice([signal.SIGKILL, signal.SIGTERM])
                 run = Run(var)
                 # Early moments are likelier: later stages are reached in later attempts.
-                if run.wait(self.chance.uniform(0.02, 0.5) * self.seconds) is not None:
+                if run.wait(self.chance.uniform(0.02, 0.35) * self.seconds) is not None:
                     break
                 run.kill(how)
                 self.counts["kills"] += 1
