@@ -1,15 +1,15 @@
 """Kills, damaged files and full disks on the tiny recipe, until all figures are in one JSON line.
 
     python -m benchmarks.endurance --folder /tmp/endurance --seed 0
-    python -m benchmarks.endurance --folder /tmp/endurance --only damages --damages 20
+    python -m benchmarks.endurance --folder /tmp/endurance --only finished --finished 10
 
 Every run is the whole pipeline, stage by stage, in a process of its own. *Kills*: SIGKILL or
-SIGTERM at a random moment, again and again until a run ends. *Damages*: a file of a finished
-artifact or of unfinished work is deleted, emptied, cut, flipped, zeroed, grown or swapped with
-another. *Disks*: the disk fills up while the pipeline runs; needs root for a small tmpfs, without
-it the size of files is limited instead (RLIMIT_FSIZE) and the line says so. After each, the
-pipeline runs to its end and its artifacts must hold what those of an undisturbed run hold. Ends
-with status 1 and the cases if one did not.
+SIGTERM at a random moment, again and again until a run ends. Damages of *finished* artifacts and
+of *unfinished* work: a file is deleted, emptied, cut, flipped, zeroed, grown or swapped with
+another, or a stranger is put beside it. *Disks*: the disk fills up while the pipeline runs; needs
+root for a small tmpfs, without it the size of files is limited instead (RLIMIT_FSIZE) and the line
+says so. After each, the pipeline runs to its end and its artifacts must hold what those of an
+undisturbed run hold. Ends with status 1 and the cases if one did not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,7 @@ from benchmarks.endurance_files import (
     differences,
 )
 
+PARTS = {"kills": 50, "finished": 40, "unfinished": 20, "disks": 10}
 _PATIENCE = 600.0  # seconds for a run
 _TMPFS = 24 << 20  # bytes: the artifacts and databases of one run take about 8 MB
 
@@ -67,13 +68,12 @@ class Run:
     """One run in a process that is forked off, so that nothing is imported again."""
 
     var: Path
+    log: Path
     most_bytes: int = 0
     pid: int = field(init=False)
     status: int | None = field(init=False, default=None)
-    log: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        self.log = self.var.parent / f"{self.var.name}.log"
         self.log.write_bytes(b"")
         self.pid = os.fork()
         if self.pid:
@@ -128,13 +128,17 @@ class Campaign:
             shutil.rmtree(self.reference, ignore_errors=True)
             self.reference.mkdir(parents=True)
             began = time.monotonic()
-            run = Run(self.reference)
+            run = self.run(self.reference)
             if run.wait() != 0:
                 raise RuntimeError(f"the undisturbed run failed; see {run.log}")
             (self.folder / "seconds.json").write_text(json.dumps(time.monotonic() - began))
         self.seconds = float(json.loads((self.folder / "seconds.json").read_text()))
         self.expected = contents_of(self.reference / "store")
         print(f"undisturbed: {self.seconds:.1f} s, {len(self.expected)} files", flush=True)
+
+    def run(self, var: Path) -> Run:
+        """Start a run; its log lies in the campaign's folder, on no disk that fills up."""
+        return Run(var, self.folder / f"{var.relative_to(self.folder).parts[0]}.log")
 
     def copy(self, name: str, stages: tuple[str, ...] | None = None) -> Path:
         """A ``var`` folder with the databases of the reference and some of its artifacts."""
@@ -168,23 +172,32 @@ class Campaign:
             var, before = self.copy("kills", ()), self.counts["kills"]
             while self.counts["kills"] < count and self.counts["kills"] - before < 10:
                 how = self.chance.choice([signal.SIGKILL, signal.SIGTERM])
-                run = Run(var)
+                run = self.run(var)
                 # Early moments are likelier: later stages are reached in later attempts.
                 if run.wait(self.chance.uniform(0.02, 0.35) * self.seconds) is not None:
                     break
                 run.kill(how)
                 self.counts["kills"] += 1
                 self.counts[f"kills/{how.name}"] += 1
-            self.judge(f"kills up to {self.counts['kills']}", Run(var))
+            self.judge(f"kills up to {self.counts['kills']}", self.run(var))
             print(f"kills: {self.counts['kills']}", flush=True)
 
-    def damages(self, count: int) -> None:
-        """Damage files of finished artifacts and of unfinished work, each kind in turn."""
-        places = [*FINISHED, *UNFINISHED]
-        order = [(place, DAMAGES[i % len(DAMAGES)]) for i, place in enumerate(places * 9)][:count]
-        for number, (place, kind) in enumerate(order, 1):
-            unfinished = place in UNFINISHED
-            var = self.unfinished(place) if unfinished else self.copy("damages")
+    def finished(self, count: int) -> None:
+        """Damage files of finished artifacts."""
+        self.damages(FINISHED, count)
+
+    def unfinished(self, count: int) -> None:
+        """Damage files of unfinished work."""
+        self.damages(UNFINISHED, count)
+
+    def damages(self, places: Sequence[str], count: int) -> None:
+        """Damage files at some places, each kind of damage in turn."""
+        rounds = places * (1 + count // len(places))
+        # The second round through the places brings other kinds to each.
+        order = [(p, DAMAGES[(i + i // len(places)) % len(DAMAGES)]) for i, p in enumerate(rounds)]
+        for number, (place, kind) in enumerate(order[:count], 1):
+            unfinished = places is UNFINISHED
+            var = self.interrupted(place) if unfinished else self.copy("finished")
             found = damage(var / "store", place, kind, self.chance)
             if found is None:
                 self.counts["damages/no such file"] += 1
@@ -192,7 +205,7 @@ class Campaign:
             self.counts["damages"] += 1
             self.counts["damages/unfinished" if unfinished else "damages/finished"] += 1
             self.counts[f"damages/{kind}"] += 1
-            run = Run(var)
+            run = self.run(var)
             run.wait()
             named = run.said("is damaged") + run.said("removed from") + run.said("not its own")
             # A file of unfinished work that is gone is work that was not done yet.
@@ -200,12 +213,12 @@ class Campaign:
             self.judge(f"{kind} {found}", run, noticed)
             print(f"damages: {number}, {kind} {found}", flush=True)
 
-    def unfinished(self, place: str) -> Path:
+    def interrupted(self, place: str) -> Path:
         """A ``var`` folder whose run was killed when a file of unfinished work was there."""
         stage = place.partition("/")[0]
         order = [p.name for p in (self.reference / "store").iterdir()]
-        var = self.copy("damages", tuple(name for name in order if name != stage))
-        run = Run(var)
+        var = self.copy("unfinished", tuple(name for name in order if name != stage))
+        run = self.run(var)
         end = time.monotonic() + 4 * self.seconds
         while time.monotonic() < end and not any((var / "store").glob(place)):
             if run.wait(0.002) is not None:
@@ -221,12 +234,12 @@ class Campaign:
                 var = self.copy("disk/var" if real else "disk-var", ())
                 ballast, most = disk / "ballast", 0
                 if real:
-                    run = Run(var)
+                    run = self.run(var)
                     run.wait(self.chance.uniform(0.0, 0.9) * self.seconds)
                     fill(ballast, keep=self.chance.choice([0, 1 << 12, 1 << 16, 1 << 18]))
                 else:
                     most = self.chance.choice([1 << 10, 1 << 12, 1 << 14])
-                    run = Run(var, most)
+                    run = Run(var, self.folder / "disk.log", most)
                 status = run.wait()
                 errors = run.said("ERROR ")
                 if status and not any("bytes" in e and str(var) in e for e in errors):
@@ -236,7 +249,7 @@ class Campaign:
                 if list(var.rglob("*.part")):
                     self.wrong.append(f"disk {number}: partial files were left")
                 ballast.unlink(missing_ok=True)
-                self.judge(f"disk {number}", Run(var))
+                self.judge(f"disk {number}", self.run(var))
                 print(f"disks: {number}", flush=True)
 
 
@@ -268,16 +281,15 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--folder", type=Path, required=True, help="on a disk with 200 MB of room")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=["kills", "damages", "disks"])
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--damages", type=int, default=60)
-    parser.add_argument("--disks", type=int, default=10)
+    parser.add_argument("--only", choices=PARTS)
+    for part, count in PARTS.items():
+        parser.add_argument(f"--{part}", type=int, default=count, metavar="N")
     given = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     began = time.monotonic()
     imported()
     campaign = Campaign(given.folder.absolute(), random.Random(given.seed))
-    for part in ("kills", "damages", "disks"):
+    for part in PARTS:
         if given.only in (None, part):
             getattr(campaign, part)(getattr(given, part))
     line = {

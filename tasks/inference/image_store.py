@@ -8,9 +8,10 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -125,10 +126,11 @@ def index_folder(
     for number, start in enumerate(range(0, len(files), _SHARD)):
         path = out / RetrievalIndex.FOLDER / f"folder-{number:05d}.parquet"
         report = path.with_suffix(".json")
-        if not (path.exists() and report.exists()):
+        missed = _read(report)
+        if missed is None or not path.exists():
             missed = _index_shard(engine, folder, files[start : start + _SHARD], path)
             write_json(report, missed)
-        dropped.update(json.loads(report.read_text()))
+        dropped.update(missed)
         progress(min(start + _SHARD, len(files)), len(files))
     images = len(files) - sum(dropped.values())
     if not images:
@@ -164,6 +166,11 @@ def load_folder_index(engine: GillEngine, folder: Path) -> tuple[Index, FolderIm
         )
     image_store = FolderImageStore(images)
     index = read_index(folder / RetrievalIndex.FOLDER)
+    if len(index.keys) != made.get("images"):
+        raise ImageStoreError(
+            f"the index {folder} has {len(index.keys)} images, made were {made.get('images')}; "
+            "make it again"
+        )
     index.origin = image_store.origin
     return index, image_store
 
@@ -186,11 +193,18 @@ def _stamp(file: Path) -> str:
     return f"{os.fsencode(file)!r} {seen.st_size} {seen.st_mtime_ns}"
 
 
+def _read(path: Path) -> Any:
+    """What a JSON file holds; None if it is not there or cannot be read."""
+    with suppress(OSError, ValueError):
+        return json.loads(path.read_bytes())
+    return None
+
+
 def _begin(out: Path, plan: dict[str, str]) -> None:
     """Drop the shards of another plan: other files or other weights."""
     record = out / "plan.json"
     (out / DESCRIPTION).unlink(missing_ok=True)
-    if record.exists() and json.loads(record.read_text()) == plan:
+    if _read(record) == plan:
         return
     for name in shard_names(out / RetrievalIndex.FOLDER):
         (out / RetrievalIndex.FOLDER / name).unlink()

@@ -47,6 +47,7 @@ from tasks.runner.store import (
     is_whole,
     partial_of,
     seal,
+    store_folder,
 )
 from tasks.tracking import mlflow_runs
 from tasks.tracking.memory import peak_memory, release_memory
@@ -83,7 +84,20 @@ class Execution:
     must_exist_for: str | None = None
 
     def __call__(self) -> StageResult:
-        """Reuse the artifact or make it."""
+        """Reuse the artifact or make it.
+
+        Raises:
+            DiskFullError: there is no room; says where and how many bytes are left.
+        """
+        try:
+            return self._found_or_made()
+        except Exception as error:
+            explained = full_disk(store_folder(), error)
+            if explained is not None:
+                raise explained from error
+            raise
+
+    def _found_or_made(self) -> StageResult:
         started = time.monotonic()
         final = self.planned.artifact.path
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -138,9 +152,6 @@ class Execution:
             self.record.register(run_id)
         except BaseException as error:
             self._failed(run_id, error)
-            explained = full_disk(partial, error)
-            if explained is not None:
-                raise explained from error
             raise
         finally:
             release_memory()

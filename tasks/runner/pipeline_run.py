@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -119,12 +120,20 @@ class PipelineRun:
             failed = stop
         if failed is not None and not isinstance(failed, Exception):
             launcher.stop_all()  # cancelled: no worker may outlive the run
-        try:
-            self._sum_up(failed)
-        finally:
-            mlflow_runs.end_run(self.mlflow_run_id, "FAILED" if failed else "FINISHED")
+        status = "FAILED" if failed else "FINISHED"
+        for last in (partial(self._sum_up, failed), partial(self._end, status)):
+            try:
+                last()
+            except Exception as second:
+                if failed is None:
+                    raise
+                # Such as a full disk, which is why the run failed: the cause must not be hidden.
+                get_run_logger().warning("cannot record the end of the run: %s", second)
         if failed is not None and failed is not error:
             raise failed
+
+    def _end(self, status: str) -> None:
+        mlflow_runs.end_run(self.mlflow_run_id, status)
 
     def _wait(self, failed: BaseException | None) -> BaseException | None:
         """Collect the results of every stage; returns why the first of them failed, if one did."""

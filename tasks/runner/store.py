@@ -137,9 +137,9 @@ def full_disk(folder: Path, error: BaseException) -> DiskFullError | None:
 
     A file that could not be written says so itself (``WriteError``); a database says less.
     """
-    free = shutil.disk_usage(folder).free
     if not isinstance(error, Exception) or isinstance(error, WriteError | DiskFullError):
         return None
+    free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
     if free > _NO_ROOM and "disk is full" not in str(error):
         return None
     cause = str(error).strip().partition("\n")[0]

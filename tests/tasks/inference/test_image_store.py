@@ -98,3 +98,22 @@ def test_folders_and_indexes_of_no_use_are_refused(trained_var, image_folder, tm
         engine.model.adapters.retrieval.image.bias.add_(1)
     with pytest.raises(ImageStoreError, match=f"made with other weights .{described['made_with']}"):
         load_folder_index(engine, tmp_path / "c")
+
+
+@pytest.mark.parametrize("name", ["plan.json", "embeddings/folder-00000.json"])
+def test_a_damaged_record_of_an_index_means_to_make_it_again(
+    trained_var, image_folder, tmp_path, name
+):
+    engine, out = load().engine, tmp_path / "index"
+    index_folder(engine, image_folder, out)
+    (out / name).write_bytes(b'{"\xff')
+    assert index_folder(engine, image_folder, out) == {"images": 5, "not_image:text": 1}
+
+
+def test_an_index_that_lost_a_shard_is_refused(trained_var, image_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(image_store, "_SHARD", 2)
+    engine, out = load().engine, tmp_path / "index"
+    index_folder(engine, image_folder, out)
+    (out / "embeddings" / "folder-00001.parquet").unlink()
+    with pytest.raises(ImageStoreError, match=r"has \d images, made were 5; make it again"):
+        load_folder_index(engine, out)

@@ -1,15 +1,17 @@
 """The stage contract around a stage made for the test: reuse, damage, resumption, lock, order."""
 
 import logging
+import resource
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
 from data.artifacts import Evaluation
-from data.io.atomic import write_json
-from data.manifest import MANIFEST
+from data.io.atomic import WriteError, write_bytes, write_json
+from data.manifest import MANIFEST, DamagedArtifactError
 from flows.recipes import tiny
 from tasks.config.evaluation import EvaluateConfig
 from tasks.runner import execution as execution_module
@@ -147,6 +149,86 @@ def test_too_little_room_is_said_before_work_begins(probe):
     with pytest.raises(DiskFullError, match="minimum_free_bytes"):
         probe.execution(runtime=runtime)()
     assert probe.runs == 0
+
+
+@contextmanager
+def no_file_over(size):
+    """Let the kernel refuse larger files, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_fills_up_is_said_with_path_and_bytes_and_work_goes_on(probe, monkeypatch):
+    real = execution_module.work
+
+    def work(call, logger):
+        with no_file_over(4096):
+            probe.run(call.context)
+            write_bytes(call.context.out / "large.bin", bytes(10_000))
+
+    monkeypatch.setattr(execution_module, "work", work)
+    with pytest.raises(WriteError, match=r"cannot write .*large.bin after [\d,]+ bytes"):
+        probe.execution()()
+    (folder,) = (p for p in (store_folder() / "probe").iterdir() if p.is_dir())
+    left = sorted(p.name for p in folder.iterdir())
+    assert left == [".journal", "a.json", "b.json"]
+    monkeypatch.setattr(execution_module, "work", real)
+    assert probe.execution()().status == "ran"
+    assert probe.wrote == ["a", "b"]
+
+
+def test_what_a_full_disk_does_to_a_record_hides_no_cause(probe, monkeypatch):
+    def full(*_):
+        raise RuntimeError("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT ...]")
+
+    monkeypatch.setattr(mlflow_runs, "log_results", full)
+    monkeypatch.setattr(mlflow_runs, "end_run", full)
+    with pytest.raises(DiskFullError, match=r"is full at /.* bytes are free\): .*database or disk"):
+        probe.execution()()
+
+
+def test_files_that_change_under_a_stage_are_made_again_or_named(probe, monkeypatch):
+    real, meddled = execution_module.work, []
+
+    def work(call, logger):
+        made = real(call, logger)
+        if len(meddled) < 1:
+            meddled.append((call.context.out / "b.json").write_text("{}"))
+        return made
+
+    monkeypatch.setattr(execution_module, "work", work)
+    assert probe.execution()().status == "ran"
+    assert probe.wrote == ["a", "b", "b"]
+    meddled.clear()
+
+    def past_the_writer(call, logger):
+        made = real(call, logger)
+        (call.context.out / "c.json").write_text("{}")
+        return made
+
+    monkeypatch.setattr(execution_module, "work", past_the_writer)
+    with pytest.raises(DamagedArtifactError, match=r"data\.io\.atomic did not write"):
+        probe.execution(force=True)()
+
+
+def test_contents_of_inputs_are_read_again_after_a_failure(probe, monkeypatch):
+    forgotten = []
+    monkeypatch.setattr(execution_module, "forget_checks", forgotten.extend)
+    execution = probe.execution()
+    given = Evaluation("other", "f01", store_folder() / "other" / "f01")
+    execution.planned = replace(execution.planned, inputs={"images": given})
+
+    def fails(call, logger):
+        raise RuntimeError("cannot read the shard")
+
+    monkeypatch.setattr(execution_module, "work", fails)
+    with pytest.raises(RuntimeError, match="cannot read"):
+        execution()
+    assert forgotten == [given.path]
 
 
 def fingerprints(overrides):
