@@ -192,10 +192,11 @@ class Campaign:
 
     def damages(self, places: Sequence[str], count: int) -> None:
         """Damage files at some places, each kind of damage in turn."""
-        rounds = places * (1 + count // len(places))
+        rounds = [place for _ in range(1 + count // len(places)) for place in places]
         # The second round through the places brings other kinds to each.
-        order = [(p, DAMAGES[(i + i // len(places)) % len(DAMAGES)]) for i, p in enumerate(rounds)]
-        for number, (place, kind) in enumerate(order[:count], 1):
+        kinds = [DAMAGES[(i + i // len(places)) % len(DAMAGES)] for i in range(count)]
+        order = list(zip(rounds, kinds, strict=False))
+        for number, (place, kind) in enumerate(order, 1):
             unfinished = places is UNFINISHED
             var = self.interrupted(place) if unfinished else self.copy("finished")
             found = damage(var / "store", place, kind, self.chance)
