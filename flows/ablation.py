@@ -17,6 +17,7 @@ from typing import Any
 from prefect import flow
 
 from flows.names import RECIPE_NAMES, RecipeName
+from flows.overrides import ConfigError
 from flows.pipeline import gill, reachable_server
 from flows.recipes import resolve
 
@@ -61,6 +62,10 @@ def ablation(
     config = resolve(recipe, base)  # refuse wrong keys before the first run
     sweeps: list[tuple[str, str | int]] = [("mapper.kind", value) for value in kinds]
     sweeps += [("adapters.num_img_tokens", value) for value in tokens]
+    if seeds < 1 or not sweeps:
+        raise ConfigError(f"{seeds} seeds of {len(sweeps)} points; there must be one of each")
+    for key, value in sweeps:
+        resolve(recipe, {**base, key: value})  # refuse a wrong point before the first run
     points = []
     for key, value in sweeps:
         runs, ids, evaluated = [], [], []

@@ -6,6 +6,8 @@ from flows.config import PipelineConfig
 from flows.pipeline import dag
 from tasks.runner.checks import check_before
 from tasks.runner.dag import plan
+from tasks.runner.planning import explain, room_missing
+from tasks.runner.store import DiskFullError
 
 
 def check_run(config: PipelineConfig, stage: str | None, force: bool) -> None:
@@ -21,3 +23,9 @@ def check_run(config: PipelineConfig, stage: str | None, force: bool) -> None:
     planned = plan(stages, config, stages.wanted(stage))
     forced = [stage] if stage else list(planned)
     check_before(planned, stage, forced if force else ())
+    to_make = [made for made in explain(planned, force) if stage in (None, made.stage)]
+    if missing := room_missing(to_make):
+        raise DiskFullError(
+            f"the disk lacks {missing / 1e9:.1f} GB for what is to be made, as far as earlier "
+            "artifacts tell; make room, or set GILL_VAR to a larger disk"
+        )

@@ -39,6 +39,8 @@ class ComponentSettings(BaseModel):
     @classmethod
     def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse what pydantic would turn into another kind: true into 1, "3" into 3."""
+        if info.mode not in ("python", "json"):
+            return value  # `model_validate_strings`: all are texts, as MLflow keeps them
         kinds = set(_kinds(cls.model_fields[str(info.field_name)].annotation))
         for item in _items(value) if kinds else ():
             if isinstance(item, str) and "\0" in item:

@@ -80,6 +80,12 @@ class FileSource:
             ) from error
         if not found:
             raise SourceError(f"the split {split!r} has no file {pattern}; mend download.paths")
+        for path in found:
+            if Path(path).is_dir():
+                raise SourceError(
+                    f"{path}, of the split {split!r}, is a folder; name files in download.paths, "
+                    f"such as {path}/*.tar"
+                )
         return found
 
     def pairs(self, split: str) -> Iterator[Pair | Rejected]:

@@ -265,12 +265,14 @@ def _of(found: Mapping[str, Artifact], kind: type[Kind]) -> Kind | None:
 def _recorded_parts(found: Mapping[str, Artifact]) -> PartsConfig:
     """The frozen parts, as the manifests say, or else the MLflow runs that made them."""
     recorded: dict[str, Any] = {}
+    kinds = {"language": LanguageConfig, "vision": VisionConfig, "generator": GeneratorConfig}
     for artifact in found.values():
         made = artifact.manifest().provenance
         for name in set(stage_named(artifact.stage).declared.whole_parts) - set(recorded):
             try:
-                recorded[name] = made.get("parts", {}).get(name) or mlflow_runs.params_of(
-                    str(made.get("mlflow_run_id")), name
+                described = made.get("parts", {}).get(name)
+                recorded[name] = described or kinds[name].model_validate_strings(
+                    mlflow_runs.params_of(str(made.get("mlflow_run_id")), name)
                 )
             except LookupError as error:
                 raise LoadError(

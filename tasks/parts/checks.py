@@ -32,20 +32,21 @@ def check_device(runtime: RuntimeConfig) -> None:
     """
     import torch
 
-    if runtime.device in ("auto", "cpu"):
+    if runtime.device == "cpu":
         return
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    on_gpus = runtime.device.startswith("cuda") or (runtime.device == "auto" and count > 0)
     there = ["cpu", *(f"cuda:{number}" for number in range(count))]
     if torch.backends.mps.is_available():
         there.append("mps")
-    known = {*there, "cuda"} if count else set(there)
+    known = {"auto", *there, *(("cuda",) if count else ())}
     missing = [name for name in runtime.device.split(",") if name not in known]
     if missing:
         raise DeviceError(
             f"runtime.device is {runtime.device!r} and there is no {' and no '.join(missing)}; "
             f"this machine has {', '.join(there)}"
         )
-    if runtime.workers > count and runtime.device.startswith("cuda"):
+    if runtime.workers > count and on_gpus:
         raise DeviceError(
             f"runtime.workers is {runtime.workers}; each has a GPU of its own, and there are "
             f"{count}"

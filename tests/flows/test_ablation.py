@@ -5,13 +5,29 @@ import math
 
 import pytest
 
+from flows.ablation import ablation
+from flows.overrides import ConfigError
 from tasks.tracking import mlflow_runs
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"kinds": ("gill", "conv")}, "mapper.kind is 'conv'; it must be 'gill'"),
+        ({"tokens": (1, 0)}, "adapters.num_img_tokens is 0; it must be"),
+        ({"seeds": 0}, "0 seeds of 8 points"),
+        ({"kinds": (), "tokens": ()}, "of 0 points"),
+        ({"overrides": {"mapper.steps": -1}}, "mapper.steps is -1"),
+    ],
+)
+def test_a_wrong_point_is_refused_before_the_first_run(var, wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        ablation.fn("tiny", **wrong)
+    assert not any(var.iterdir())
 
 
 @pytest.mark.timeout(600)
 def test_the_sweeps_reuse_what_does_not_change(var, prefect_server):
-    from flows.ablation import ablation
-
     cheap = {"mapper.steps": 4, "decision.steps": 5, "evaluate.images": 6}
     ablation("tiny", kinds=("gill", "linear"), tokens=(2,), seeds=2, overrides=cheap)
     made = {

@@ -1,9 +1,11 @@
 """How components declare settings: parts of a whole, other defaults, unknown names."""
 
+import math
+
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from gill.settings import ComponentSettings, setting, with_default
+from gill.settings import ComponentSettings, said, setting, with_default
 
 
 class Size(ComponentSettings):
@@ -37,6 +39,26 @@ def test_a_field_without_a_declaration_is_refused():
 
     with pytest.raises(TypeError, match=r"Bare\.depth was not declared with `setting`"):
         with_default(Bare, "depth", 2)
+
+
+def test_texts_of_a_record_become_what_they_were_and_elsewhere_are_refused():
+    assert Size.model_validate_strings({"width": "3", "depth": "5"}) == Size(width=3, depth=5)
+    for wrong in ("3", True, 2.5, None, math.nan):
+        with pytest.raises(ValidationError):
+            Size(width=wrong)
+    assert Size(width=3.0).width == 3
+
+
+def test_what_is_wrong_is_said_in_a_line():
+    with pytest.raises(ValidationError) as error:
+        Size(width=0, depth="deep", hight=1)
+    assert said(error.value, "size") == (
+        "size.width is 0; it must be greater than or equal to 1; "
+        "size.depth is 'deep'; it must be a whole number, not text; size.hight is no setting"
+    )
+    with pytest.raises(ValidationError) as error:
+        Size(width="x" * 1000)
+    assert len(said(error.value)) < 250
 
 
 def test_unknown_names_and_changes_are_refused():

@@ -58,6 +58,12 @@ def test_addresses_are_looked_at_and_not_fetched(folder):
         listed(folder, "http://nowhere.invalid/a.jpg\ta caption\n" * 2, **web)
 
 
+def test_a_folder_in_place_of_a_list_is_named(folder):
+    for source in ("folder", "webdataset"):
+        with pytest.raises(ValueError, match="'train', is a folder; name files"):
+            listed(folder, "", source=source, paths={"train": str(folder)})
+
+
 def test_a_list_that_is_damaged_from_the_start_is_named(folder):
     (folder / "l.tsv.gz").write_bytes(gzip.compress(b"one\ta.jpg\n")[:12])
     with pytest.raises(ValueError, match="damaged_list: 1"):
