@@ -31,6 +31,7 @@ from gill.released_checkpoint import ARGS, ReleasedCheckpoint, read_released
 from tasks.config.parts import (
     GeneratorConfig,
     LanguageConfig,
+    PartConfig,
     PartsConfig,
     RuntimeConfig,
     VisionConfig,
@@ -265,7 +266,9 @@ def _of(found: Mapping[str, Artifact], kind: type[Kind]) -> Kind | None:
 def _recorded_parts(found: Mapping[str, Artifact]) -> PartsConfig:
     """The frozen parts, as the manifests say, or else the MLflow runs that made them."""
     recorded: dict[str, Any] = {}
-    kinds = {"language": LanguageConfig, "vision": VisionConfig, "generator": GeneratorConfig}
+    kinds: Mapping[str, type[PartConfig]] = {
+        "language": LanguageConfig, "vision": VisionConfig, "generator": GeneratorConfig,
+    }  # fmt: skip
     for artifact in found.values():
         made = artifact.manifest().provenance
         for name in set(stage_named(artifact.stage).declared.whole_parts) - set(recorded):
