@@ -11,7 +11,6 @@ from pathlib import Path
 from tasks.config.parts import LanguageConfig, PartConfig, PartsConfig, RuntimeConfig, VisionConfig
 
 OWN = ("embedded", "tiny")
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 _BYTES_QUANTIZED = {"none": 4.0, "8bit": 1.0, "4bit": 0.5}
 
@@ -60,74 +59,60 @@ def check_parts(parts: PartsConfig, runtime: RuntimeConfig, wanted: Collection[s
         wanted: language, vision, generator.
 
     Raises:
-        PartError: a name leads nowhere, or what it names does not fit this machine.
-        gill.backbones.vision.ActivationMismatchError: an open_clip name and its tag disagree.
+        PartError: a name leads nowhere, an open_clip name and its tag disagree, or what is named
+            does not fit this machine.
     """
     for name in wanted:
         part: PartConfig = getattr(parts, name)
         if part.name in OWN:
             continue
         if isinstance(part, VisionConfig):
-            check_vision(part, f"parts.{name}.name", f"parts.{name}.pretrained")
+            check_vision(part, f"parts.{name}")
         else:
             _check_name(part, f"parts.{name}")
         if isinstance(part, LanguageConfig):
             _check_language(part, runtime)
 
 
-def check_vision(part: VisionConfig, name: str, tag: str) -> None:
+def check_vision(part: VisionConfig, key: str) -> None:
     """See that open_clip has the architecture and the weights, and that they fit each other.
 
     Args:
-        name, tag: the keys of the settings that name them.
+        key: the setting, or the section of settings, that names it.
 
     Raises:
-        PartError: it has not. ActivationMismatchError: they do not fit.
+        PartError: it has not, or they do not.
     """
-    import open_clip
+    from gill.backbones.vision_names import check_activation, check_named, check_size
 
-    from gill.backbones.vision import check_activation
-
-    if ":" in part.name:
-        kind, _, folder = part.name.partition(":")
-        if kind == "local-dir" and not Path(folder).is_dir():
-            raise PartError(f"{name} is {part.name!r}, and there is no folder {folder}")
-        return
-    known = open_clip.list_models()
-    if part.name not in known:
-        near = get_close_matches(part.name, [*OWN, *known], n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise PartError(f"{name} is {part.name!r}, which open_clip does not know{hint}")
-    tags = open_clip.list_pretrained_tags_by_model(part.name)
-    if part.pretrained and part.pretrained not in tags and not Path(part.pretrained).is_file():
-        plain = part.name.removesuffix("-quickgelu")
-        other = plain if plain != part.name else f"{plain}-quickgelu"
-        has = part.pretrained in open_clip.list_pretrained_tags_by_model(other)
-        raise PartError(
-            f"{tag} is {part.pretrained!r}, which is no file and no weights of "
-            f"{part.name}; {f'{other!r} has them' if has else 'there are ' + ', '.join(tags)}"
-        )
-    if not part.pretrained:
-        raise PartError(
-            f"{tag} is empty, so {part.name} would have random weights; name one of "
-            f"{', '.join(tags) or 'no weights, so give a file'}"
-        )
-    check_activation(part.name, part.pretrained)
+    _check_own(part.name, key)
+    try:
+        check_named(part.name, part.pretrained)
+        if ":" not in part.name:
+            check_size(part.name, part.pretrained)
+            check_activation(part.name, part.pretrained)
+    except (ValueError, OSError) as error:
+        said = str(error)
+        raise PartError(said if said.startswith(key) else f"{key}: {said}") from error
 
 
 def _check_name(part: PartConfig, key: str) -> None:
-    folder = Path(part.name)
-    if folder.is_dir():
-        if not any(folder.glob("*.json")):
-            raise PartError(f"{key}.name is {part.name!r}, a folder without the files of a model")
-        return
-    near = get_close_matches(part.name, OWN, n=1, cutoff=0.75)
-    if near:
-        raise PartError(f"{key}.name is {part.name!r}; did you mean {near[0]!r}?")
-    if not _HUB_NAME.fullmatch(part.name):
-        raise PartError(
-            f"{key}.name is {part.name!r}, which is no folder and no name of the hub (owner/model)"
-        )
+    from gill.backbones.whole import located
+
+    _check_own(part.name, key)
+    try:
+        folder = Path(located(part.name, f"{key}.name"))
+    except (ValueError, OSError) as error:
+        raise PartError(str(error)) from error
+    if folder.is_dir() and not any(folder.glob("*.json")):
+        raise PartError(f"{key}.name is {part.name!r}, a folder without the files of a model")
+
+
+def _check_own(name: str, key: str) -> None:
+    """See that a name is no slip of one of the project's own."""
+    near = get_close_matches(name, OWN, n=1, cutoff=0.75)
+    if near and not Path(name).is_dir():
+        raise PartError(f"{key} is {name!r}; did you mean {near[0]!r}?")
 
 
 def _check_language(part: LanguageConfig, runtime: RuntimeConfig) -> None:

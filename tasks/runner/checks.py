@@ -90,8 +90,7 @@ def _check_config(name: str, config: Config) -> None:
                     "such as ViT-L-14-quickgelu/openai"
                 )
             named = VisionConfig(name=architecture, pretrained=tag)
-        key = "evaluate.metric_networks.clip"
-        check_vision(named, key, key)
+        check_vision(named, "evaluate.metric_networks.clip")
 
 
 def _contents(config: Config, prefix: str) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 import pytest
 
-from gill.backbones.vision import ActivationMismatchError
 from tasks.config.parts import GeneratorConfig, LanguageConfig, RuntimeConfig, VisionConfig
 from tasks.parts.checks import DeviceError, PartError, check_device, check_parts, parameters_of
 
@@ -27,19 +26,19 @@ def checked(part, **parts):
 
 
 @pytest.mark.parametrize(
-    ("name", "tag", "error", "message"),
+    ("name", "tag", "message"),
     [
-        ("ViT-L-14", "openai", ActivationMismatchError, "use 'ViT-L-14-quickgelu'"),
-        ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", PartError, "'ViT-B-32' has them"),
-        ("ViT-L-41", "openai", PartError, "did you mean .*'ViT-L-14'"),
-        ("ViT-L-14-quickgelu", "opnai", PartError, "'opnai', which is no file.*there are .*openai"),
-        ("ViT-L-14-quickgelu", "", PartError, "would have random weights"),
-        ("embeded", "openai", PartError, "did you mean 'embedded'"),
-        ("local-dir:/none/here", "", PartError, "there is no folder /none/here"),
+        ("ViT-L-14", "openai", "use 'ViT-L-14-quickgelu'"),
+        ("ViT-B-32-quickgelu", "laion2b_s34b_b79k", "give one of .*'openai'"),
+        ("ViT-L-41", "openai", "which open_clip does not know.*'ViT-L-14'"),
+        ("ViT-L-14-quickgelu", "opnai", "'opnai', which is neither a tag.*'openai'"),
+        ("ViT-L-14-quickgelu", "", r"parts\.vision\.pretrained is empty"),
+        ("embeded", "openai", "did you mean 'embedded'"),
+        ("local-dir:/none/here", "", "nothing at /none/here"),
     ],
 )
-def test_a_vision_encoder_must_be_known_and_fit_its_weights(name, tag, error, message):
-    with pytest.raises(error, match=message):
+def test_a_vision_encoder_must_be_known_and_fit_its_weights(name, tag, message):
+    with pytest.raises(PartError, match=message):
         checked("vision", vision=VisionConfig(name=name, pretrained=tag))
 
 
@@ -49,7 +48,7 @@ def test_known_encoders_pass():
 
 
 def test_names_that_lead_nowhere(tmp_path):
-    for name, message in (("embeded", "did you mean 'embedded'"), ("/none/here", "no folder and"),
+    for name, message in (("embeded", "did you mean 'embedded'"), ("/none/here", "nothing at"),
                           (str(tmp_path), "a folder without the files of a model")):  # fmt: skip
         for part, kind in (("language", LanguageConfig), ("generator", GeneratorConfig)):
             with pytest.raises(PartError, match=message):
