@@ -15,7 +15,9 @@ MAY_IMPORT = {
 # One place knows Prefect, one knows MLflow, one loads weights.
 ONLY_IN = {
     "mlflow": {"tasks/tracking/mlflow_runs.py", "tasks/tracking/mlflow_log.py"},
-    "diffusers": {"gill/backbones/image_generator.py", "gill/backbones/embedded/generator.py",
+    "diffusers": {"gill/backbones/image_generator.py", "gill/backbones/pipelines.py",
+                  "gill/backbones/testing/micro_generators.py",
+                  "gill/backbones/embedded/generator.py",
                   "gill/backbones/testing/micro_models.py",
                   "tasks/training/embedded_backbones.py"},
 }  # fmt: skip

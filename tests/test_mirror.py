@@ -28,6 +28,8 @@ TESTED_IN = {
     "flows/local/services.py": "flows/test_services.py",
     "flows/local/summary.py": "flows/test_summary.py",
     "gill/backbones/language_checks.py": "gill/backbones/test_families.py",
+    "gill/backbones/pipelines.py": "gill/backbones/test_image_generator.py",
+    "gill/backbones/testing/micro_generators.py": "gill/backbones/test_image_generator.py",
     "gill/backbones/testing/families.py": "gill/backbones/test_families.py",
     "tasks/runner/pipeline_run.py": "flows/test_pipeline.py",
     "tasks/runner/worker.py": "tasks/runner/test_launcher.py",

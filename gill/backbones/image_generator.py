@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gill.backbones.packages import packaged
+from gill.backbones.pipelines import UnsuitableGeneratorError, check_pipeline, read_pipeline
 from gill.training import autocast
 
 EMBEDDED_TOKENS = 32
@@ -20,22 +21,12 @@ EMBEDDED_SIZE = 64
 LATENT_CHANNELS = 16
 
 
-class UnsuitableGeneratorError(ValueError):
-    """A diffusers pipeline that the mapper's output cannot drive; says which and why."""
-
-    def __init__(self, name: str, pipeline: Any, why: str) -> None:
-        super().__init__(
-            f"{name} ({type(pipeline).__name__}) {why}; use a text-to-image pipeline that takes "
-            "prompt_embeds, such as Stable Diffusion 1, 2, XL or 3"
-        )
-
-
 class ImageGenerator(nn.Module):
     """A diffusers pipeline seen as two functions: caption -> target, target -> images.
 
     A target is the text encoder's output. Where the pipeline also takes a pooled embedding (SDXL,
-    Stable Diffusion 3) that is one more row of the target, filled up with zeros, so the mapper
-    learns it like the other rows.
+    Stable Diffusion 3, Flux) that is one more row of the target, filled up with zeros, so the
+    mapper learns it like the other rows.
 
     Attributes:
         text_tokens: positions of the text encoder's output (77 in Stable Diffusion 1).
@@ -57,15 +48,14 @@ class ImageGenerator(nn.Module):
             if isinstance(module, nn.Module):
                 self.add_module(part, module)
         self.requires_grad_(False).eval()
+        check_pipeline(name, type(pipeline))
         self._accepted = set(inspect.signature(pipeline.__call__).parameters)
-        for needed, sign in (("prompt_embeds", True), ("prompt_attention_mask", False)):
-            if (needed in self._accepted) != sign:
-                why = "needs" if needed in self._accepted else "does not take"
-                raise UnsuitableGeneratorError(name, pipeline, f"{why} {needed}")
-        self.tokenizer = pipeline.tokenizer
+        # Flux: guidance is an input of its denoiser and not a second pass, T5 gives the sequence.
+        self._distilled = "true_cfg_scale" in self._accepted
+        self.tokenizer = pipeline.tokenizer_2 if self._distilled else pipeline.tokenizer
         self.denoiser: nn.Module = getattr(pipeline, "unet", None) or pipeline.transformer
         self.precision = "float32"
-        self._negative = "negative_prompt_embeds" in self._accepted
+        self._negative = "negative_prompt_embeds" in self._accepted and not self._distilled
         embeds, pooled = self._encode([""])
         self.text_tokens, self.dim = int(embeds.shape[1]), int(embeds.shape[2])
         self.pooled_dim = 0 if pooled is None else int(pooled.shape[-1])
@@ -74,12 +64,14 @@ class ImageGenerator(nn.Module):
             raise UnsuitableGeneratorError(name, pipeline, why)
         self.num_tokens = self.text_tokens + (self.pooled_dim > 0)
         denoiser: Any = self.denoiser
-        self.image_size = int(denoiser.config.sample_size) * int(pipeline.vae_scale_factor)
+        size = getattr(denoiser.config, "sample_size", None) or pipeline.default_sample_size
+        size = size if isinstance(size, int) else size[0]
+        self.image_size = size * int(pipeline.vae_scale_factor)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.denoiser.parameters()).device
+        return next(p.device for p in self.parameters() if not p.is_meta)
 
     def train(self, mode: bool = True) -> ImageGenerator:
         """Stay in evaluation mode: the generator is frozen."""
@@ -106,20 +98,31 @@ class ImageGenerator(nn.Module):
         """The prompt's embeddings and its pooled embedding, or those that guidance steers from."""
         arguments: dict[str, Any] = {
             "prompt": list(captions),
+            "prompt_2": list(captions),
+            "prompt_3": list(captions),
             "num_images_per_prompt": 1,
             "device": self.device,
             "do_classifier_free_guidance": negative,
         }
-        for other in ("prompt_2", "prompt_3"):
-            if other in inspect.signature(self.pipeline.encode_prompt).parameters:
-                arguments[other] = list(captions)
-        encoded = self.pipeline.encode_prompt(**arguments)
-        wanted = 4 if "pooled_prompt_embeds" in self._accepted else 2
-        if len(encoded) != wanted:
+        taken = inspect.signature(self.pipeline.encode_prompt).parameters
+        try:
+            encoded = self.pipeline.encode_prompt(
+                **{name: value for name, value in arguments.items() if name in taken}
+            )
+        except (AttributeError, TypeError, ValueError) as error:
+            why = f"cannot encode a prompt: {error}"
+            raise UnsuitableGeneratorError(self.name, self.pipeline, why) from error
+        if self._distilled:
+            encoded = (encoded[0], None, encoded[1], None)  # and the positions of its tokens
+        pools = "pooled_prompt_embeds" in self._accepted
+        if len(encoded) != (4 if pools else 2):
             why = f"encodes a prompt as {len(encoded)} tensors, which is not known here"
             raise UnsuitableGeneratorError(self.name, self.pipeline, why)
-        found = encoded[int(negative) :: 2]
-        return found[0], found[1] if wanted == 4 else None
+        embeds, pooled = encoded[int(negative)], encoded[2 + int(negative)] if pools else None
+        if not isinstance(embeds, Tensor) or embeds.ndim != 3 or len(embeds) != len(captions):
+            why = "does not encode prompts as one tensor (prompts, tokens, width)"
+            raise UnsuitableGeneratorError(self.name, self.pipeline, why)
+        return embeds, pooled
 
     @torch.no_grad()
     def generate(
@@ -135,7 +138,8 @@ class ImageGenerator(nn.Module):
         Args:
             prompt_embeds: ``(n, num_tokens, dim)``.
             seeds: ``n`` seeds; an image depends on its own seed and prompt, not on its batch.
-            guidance_scale: classifier-free guidance; 1 turns it off.
+            guidance_scale: classifier-free guidance; 1 turns it off. Flux takes it as an input of
+                its denoiser instead.
             steps: sampler steps.
             batch_size: prompts sampled together.
 
@@ -147,10 +151,13 @@ class ImageGenerator(nn.Module):
                 f"prompt embeddings are {tuple(prompt_embeds.shape[1:])}, "
                 f"{self.name} takes {(self.num_tokens, self.dim)}"
             )
+        denoiser = next(self.denoiser.parameters())
+        if denoiser.is_meta:
+            raise ValueError(f"{self.name} was loaded with its text encoder alone and samples none")
         most = int(self.pipeline.scheduler.config.get("num_train_timesteps") or steps)
         if steps > most:
             raise ValueError(f"steps is {steps}; {self.name} was trained on {most} noise levels")
-        dtype = next(self.denoiser.parameters()).dtype
+        dtype = denoiser.dtype
         fixed: dict[str, Tensor] = {}
         if self._negative:
             names = ("negative_prompt_embeds", "negative_pooled_prompt_embeds")
@@ -282,16 +289,24 @@ def load_embedded(folder: Path) -> ImageGenerator:
     return assemble(unet, vae, scheduler, "embedded")
 
 
-def load_pretrained(name: str, device: torch.device) -> ImageGenerator:
-    """Load any text-to-image pipeline from a folder or the Hugging Face hub."""
-    return ImageGenerator(_pipeline(name, device), name)
+def load_pretrained(name: str, device: torch.device, sampler: bool = True) -> ImageGenerator:
+    """Load any text-to-image pipeline from a folder or the Hugging Face hub.
+
+    Args:
+        sampler: without it the text encoder alone has weights: enough for targets, not for images.
+
+    Raises:
+        UnsuitableGeneratorError: the mapper's output cannot drive it.
+        IncompleteWeightsError: tensors are missing, left over or of another shape.
+    """
+    return ImageGenerator(read_pipeline(name, device, sampler), name)
 
 
 class TextToImage:
     """Any diffusers text-to-image pipeline as it is, from text: a baseline, not a part of GILL."""
 
     def __init__(self, name: str, device: torch.device) -> None:
-        self.name, self.pipeline = name, _pipeline(name, device)
+        self.name, self.pipeline = name, read_pipeline(name, device, driven=False)
         self.pipeline.set_progress_bar_config(disable=True)
 
     @torch.no_grad()
@@ -309,13 +324,3 @@ class TextToImage:
             )
             images += result.images
         return images
-
-
-def _pipeline(name: str, device: torch.device) -> Any:
-    from diffusers import AutoPipelineForText2Image
-
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
-    pipeline = AutoPipelineForText2Image.from_pretrained(
-        name, torch_dtype=dtype, safety_checker=None, use_safetensors=True
-    )
-    return pipeline.to(device)

@@ -75,3 +75,13 @@ def load_generator(config: GeneratorConfig, runtime: RuntimeConfig) -> ImageGene
             generator = image_generator.load_pretrained(config.name, device)
         generator.precision = config.precision
         return generator
+
+
+def load_text_encoder(config: GeneratorConfig, runtime: RuntimeConfig) -> ImageGenerator:
+    """The image generator of a recipe with weights in its text encoder alone: makes targets."""
+    if config.name in ("tiny", "embedded"):  # small
+        return load_generator(config, runtime)
+    with LOADING, libraries_heard():
+        from gill.backbones import image_generator
+
+        return image_generator.load_pretrained(config.name, device_of(runtime), sampler=False)

@@ -15,7 +15,7 @@ from data.shards import as_bytes, lists, read_table
 from gill.backbones.image_generator import ImageGenerator
 from tasks.config.data import TextTargetsConfig
 from tasks.parts.devices import on_each_device
-from tasks.parts.loading import load_generator
+from tasks.parts.loading import load_text_encoder
 from tasks.runner.context import StageContext
 from tasks.runner.shard_map import map_shards
 from tasks.runner.stage import StageDeclaration
@@ -32,7 +32,7 @@ def run(context: StageContext[TextTargetsConfig], images: ImageShards) -> TextTa
     """Write ``targets/<shard>``: tokens x width in 16 or 8 bits, and the token count."""
     config, target = context.config, context.out / TextTargets.FOLDER
     runtimes = on_each_device(context.runtime)
-    generators = [load_generator(context.parts.generator, runtime) for runtime in runtimes]
+    generators = [load_text_encoder(context.parts.generator, runtime) for runtime in runtimes]
     tokens, dim = generators[0].num_tokens, generators[0].dim
     block = block_of(dim) if config.form == "int8" else 0
     schema = schemas.text_targets(tokens, dim, block)

@@ -1,111 +1,32 @@
 """Diffusers pipelines of several families as image generators: micro parts from their configs."""
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from gill.backbones import image_generator
 from gill.backbones.image_generator import (
     ImageGenerator,
     UnsuitableGeneratorError,
+    load_pretrained,
     new_scheduler,
 )
+from gill.backbones.pipelines import check_pipeline
 from gill.backbones.testing import micro_models
+from gill.backbones.testing.micro_generators import REFUSED, built, flux, sd2, sd3, sdxl
+from gill.backbones.whole import IncompleteWeightsError
 from tasks.parts.identity import GENERATOR
 
-
-def text_encoder(kind, width, projection=None):
-    import transformers
-
-    config = transformers.CLIPTextConfig(
-        vocab_size=len(micro_models.tokenizer()),
-        hidden_size=width,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=8,
-        projection_dim=projection or width,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    return getattr(transformers, kind)(config)
-
-
-def sd2():
-    """As Stable Diffusion 2: another width of the text encoder."""
-    from diffusers import StableDiffusionPipeline
-
-    return StableDiffusionPipeline(
-        vae=micro_models.autoencoder(),
-        text_encoder=text_encoder("CLIPTextModel", 24),
-        tokenizer=micro_models.tokenizer(max_length=8),
-        unet=micro_models.unet(24),
-        scheduler=new_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-
-
-def sdxl(zeros=True):
-    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
-
-    return StableDiffusionXLPipeline(
-        vae=micro_models.autoencoder(),
-        text_encoder=text_encoder("CLIPTextModel", 16),
-        text_encoder_2=text_encoder("CLIPTextModelWithProjection", 24, 12),
-        tokenizer=micro_models.tokenizer(max_length=8),
-        tokenizer_2=micro_models.tokenizer(max_length=8),
-        unet=micro_models.unet(
-            40,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=4,
-            projection_class_embeddings_input_dim=12 + 6 * 4,
-        ),
-        scheduler=EulerDiscreteScheduler(),
-        force_zeros_for_empty_prompt=zeros,
-        add_watermarker=False,
-    )
-
-
-def sd3():
-    from diffusers import (
-        FlowMatchEulerDiscreteScheduler,
-        SD3Transformer2DModel,
-        StableDiffusion3Pipeline,
-    )
-
-    transformer = SD3Transformer2DModel(
-        sample_size=8,
-        patch_size=1,
-        in_channels=4,
-        out_channels=4,
-        num_layers=1,
-        attention_head_dim=8,
-        num_attention_heads=4,
-        caption_projection_dim=32,
-        joint_attention_dim=48,
-        pooled_projection_dim=16 + 12,
-    )
-    return StableDiffusion3Pipeline(
-        transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=micro_models.autoencoder(shift_factor=0.0, scaling_factor=1.5),
-        text_encoder=text_encoder("CLIPTextModelWithProjection", 16),
-        tokenizer=micro_models.tokenizer(max_length=8),
-        text_encoder_2=text_encoder("CLIPTextModelWithProjection", 24, 12),
-        tokenizer_2=micro_models.tokenizer(max_length=8),
-        text_encoder_3=None,
-        tokenizer_3=None,
-    )
-
-
-# pipeline, rows and width of a target, width of the pooled embedding
+CPU = torch.device("cpu")
+# rows and width of a target, width of the pooled embedding
 FAMILIES = {
     "sd2": (sd2, 8, 24, 0),
     "sdxl": (sdxl, 8 + 1, 40, 12),
     "sdxl-refinerless": (lambda: sdxl(zeros=False), 8 + 1, 40, 12),
     "sd3": (sd3, 8 + 256 + 1, 48, 28),
+    "flux": (flux, 512 + 1, 24, 16),
 }
 
 
@@ -163,28 +84,110 @@ def test_a_pooled_embedding_wider_than_the_rows_is_refused():
         ImageGenerator(pipeline, "my-sdxl")
 
 
-def test_a_pipeline_that_needs_the_text_encoders_mask_is_refused():
-    from diffusers import PixArtAlphaPipeline
-
-    pipeline = PixArtAlphaPipeline(
-        tokenizer=micro_models.tokenizer(8),
-        text_encoder=None,
-        vae=None,
-        transformer=None,
-        scheduler=None,
-    )
-    with pytest.raises(
-        UnsuitableGeneratorError, match=r"my-pixart \(PixArt.*needs prompt_attention_mask"
-    ):
-        ImageGenerator(pipeline, "my-pixart")
-
-
 def test_a_pipeline_without_prompt_embeddings_is_refused():
     from diffusers import DDPMPipeline
 
     pipeline = DDPMPipeline(unet=micro_models.unet(8), scheduler=new_scheduler())
     with pytest.raises(UnsuitableGeneratorError, match=r"plain .*does not take prompt_embeds"):
         ImageGenerator(pipeline, "plain")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_kind_that_one_sequence_of_embeddings_cannot_drive_is_refused(name, tmp_path):
+    import diffusers
+
+    with pytest.raises(UnsuitableGeneratorError, match=rf"mine \({name}\) .*{REFUSED[name][1]}"):
+        check_pipeline("mine", getattr(diffusers, name))
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
+    with pytest.raises(UnsuitableGeneratorError, match=REFUSED[name][1]):  # and reads no weights
+        load_pretrained(str(tmp_path), CPU)
+
+
+def test_flux_takes_the_guidance_as_an_input():
+    generator = ImageGenerator(built("flux"), "my-flux")
+    target = generator.encode_text(["a cat"])
+    weak, strong = (generator.generate(target, [5], scale, 1) for scale in (1.0, 30.0))
+    assert float((weak - strong).abs().max()) > 1e-5
+    assert generator.count_tokens(["a cat"]) == [6]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A saved Stable Diffusion."""
+    built("sd1").save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_folder_gives_what_was_saved_and_its_text_encoder_alone_gives_the_same_targets(saved):
+    expected = ImageGenerator(built("sd1"), "made").encode_text(["a cat"])
+    whole, alone = (load_pretrained(str(saved), CPU, sampler) for sampler in (True, False))
+    for found in (whole, alone):
+        assert torch.equal(found.encode_text(["a cat"]), expected)
+        assert (found.num_tokens, found.dim, found.image_size) == (8, 16, 16)
+    weights = [p for p in alone.parameters() if not p.is_meta]
+    assert sum(p.numel() for p in weights) == sum(
+        p.numel() for p in whole.pipeline.text_encoder.parameters()
+    )
+    assert whole.generate(expected, [1], 2.0, 1).shape == (1, 3, 16, 16)
+    with pytest.raises(ValueError, match=r"text encoder alone and samples none"):
+        alone.generate(expected, [1], 2.0, 1)
+
+
+@pytest.mark.parametrize("kind", ["sdxl", "sd3", "flux"])
+def test_text_encoders_alone_serve_families_that_look_at_their_denoiser(kind, tmp_path):
+    built(kind).save_pretrained(tmp_path)
+    whole, alone = (load_pretrained(str(tmp_path), CPU, sampler) for sampler in (True, False))
+    assert torch.equal(alone.encode_text(["a cat"]), whole.encode_text(["a cat"]))
+
+
+def test_a_folder_of_one_precision_alone_is_read(tmp_path):
+    pipeline = built("sd1").to(torch.float16)
+    pipeline.save_pretrained(tmp_path, variant="fp16")
+    assert (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").exists()
+    found = load_pretrained(str(tmp_path), CPU)
+    expected = pipeline.to(torch.float32).text_encoder.state_dict()
+    assert all(
+        torch.equal(v, expected[k]) for k, v in found.pipeline.text_encoder.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_of_a_part_that_are_not_whole_are_listed(saved, part):
+    [file] = (saved / part).glob("*.safetensors")
+    weights = load_file(file)
+    name = sorted(weights)[0]
+    save_file({k: v for k, v in weights.items() if k != name}, file, {"format": "pt"})
+    with pytest.raises(IncompleteWeightsError, match=rf"{part} .*lacks .*{name.split('.')[-2]}"):
+        load_pretrained(str(saved), CPU)
+    save_file({**weights, "extra": torch.zeros(2)}, file, {"format": "pt"})
+    with pytest.raises(IncompleteWeightsError, match=rf"{part} .*beside them extra"):
+        load_pretrained(str(saved), CPU)
+    save_file({**weights, name: torch.zeros(3)}, file, {"format": "pt"})
+    with pytest.raises(IncompleteWeightsError, match=rf"{part} .*{name.split('.')[-2]}"):
+        load_pretrained(str(saved), CPU)
+    file.unlink()
+    with pytest.raises(IncompleteWeightsError, match=rf"{part} holds no weights as safetensors"):
+        load_pretrained(str(saved), CPU)
+
+
+def test_a_missing_folder_a_single_file_and_a_folder_without_a_pipeline_are_named(saved, tmp_path):
+    index = saved / "model_index.json"
+    described = json.loads(index.read_text())
+    index.write_text(
+        json.dumps({**described, "text_encoder_3": ["transformers", "T5EncoderModel"]})
+    )
+    with pytest.raises(IncompleteWeightsError, match=r"no folder 'text_encoder_3'.*\[null, null\]"):
+        load_pretrained(str(saved), CPU)
+    index.write_text(json.dumps({**described, "_class_name": "NewestPipeline"}))
+    with pytest.raises(ValueError, match=r"NewestPipeline, which diffusers .* does not know"):
+        load_pretrained(str(saved), CPU)
+    index.unlink()
+    with pytest.raises(ValueError, match=r"without model_index.json"):
+        load_pretrained(str(saved), CPU)
+    single = tmp_path / "v1-5.safetensors"
+    single.touch()
+    with pytest.raises(ValueError, match=r"single file.*from_single_file.*save_pretrained"):
+        load_pretrained(str(single), CPU)
 
 
 @pytest.fixture(scope="module")
