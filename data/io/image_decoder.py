@@ -9,6 +9,7 @@ short is refused. Bytes are hostile: whatever a library raises over them is a co
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable
 
@@ -26,6 +27,7 @@ FORMATS = (*WEB_FORMATS, "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 _MOST_PIXELS_A_BYTE = 10_000  # PNG's best is 8,256 (1 bit a pixel); more is made to cost
 _MOST_WORK = 1_000_000_000  # pixels times scans of a progressive JPEG: some ten seconds
 _ORIENTATION = 0x0112
+_TIFF_PREFIX = re.compile(rb"xmlns:([\w.-]+)\s*=\s*[\"']http://ns\.adobe\.com/tiff/1\.0/[\"']")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -156,10 +158,20 @@ def check_work(data: bytes, width: int, height: int) -> None:
 def orientation_of(image: Image.Image) -> int:
     """How an image is to be turned, 1 to 8; what cannot be read turns nothing."""
     try:
-        found = image.getexif().get(_ORIENTATION, 1)
+        found = image.getexif().get(_ORIENTATION)
+        if found is None:  # Pillow knows some spellings of XMP's
+            found = _xmp_orientation(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"))
         return int(found) if found in range(1, 9) else 1
     except Exception:  # noqa: BLE001 EXIF and XMP are written by whoever likes to
         return 1
+
+
+def _xmp_orientation(packet: bytes | str | None) -> int:
+    data = packet.encode("utf-8", "replace") if isinstance(packet, str) else packet or b""
+    prefix = _TIFF_PREFIX.search(data)
+    name = re.escape(prefix[1] if prefix else b"tiff")
+    found = re.search(name + rb":Orientation\s*(?:=\s*[\"']|>)\s*([1-8])\s*[\"'<]", data)
+    return int(found[1]) if found else 1
 
 
 def jpeg_orientation(data: bytes) -> int:

@@ -25,6 +25,7 @@ from data.io.image_decoder import SUFFIXES, any_size, decode
 from data.lookup import ShardLookup
 from data.safe_open import ImageFileError, open_image
 from data.shards import lists, shard_names, write_shard
+from data.sources.base import printable
 from gill.inference.engine import GillEngine
 from gill.inference.index import Index
 from tasks.parts.retrieval_index import read_index
@@ -123,20 +124,24 @@ def index_folder(
     out.mkdir(parents=True, exist_ok=True)
     _begin(out, plan)
     dropped: Counter[str] = Counter()
+    samples: dict[str, str] = {}
     for number, start in enumerate(range(0, len(files), _SHARD)):
         path = out / RetrievalIndex.FOLDER / f"folder-{number:05d}.parquet"
         report = path.with_suffix(".json")
         missed = _read(report)
-        if missed is None or not path.exists():
+        if not isinstance(missed, dict) or "samples" not in missed or not path.exists():
             missed = _index_shard(engine, folder, files[start : start + _SHARD], path)
             write_json(report, missed)
-        dropped.update(missed)
+        dropped.update(missed["dropped"])
+        samples = {**missed["samples"], **samples}
         progress(min(start + _SHARD, len(files)), len(files))
     images = len(files) - sum(dropped.values())
     if not images:
         why = dict(dropped) or "no image files"
         raise ImageStoreError(f"{folder} has no image that can be read ({why})")
-    write_json(out / DESCRIPTION, {**plan, "images": images, "dropped": dropped})
+    write_json(
+        out / DESCRIPTION, {**plan, "images": images, "dropped": dropped, "samples": samples}
+    )
     return {"images": images, **dropped}
 
 
@@ -213,12 +218,12 @@ def _begin(out: Path, plan: dict[str, str]) -> None:
 
 def _index_shard(
     engine: GillEngine, folder: Path, files: Sequence[Path], path: Path
-) -> dict[str, int]:
-    """Write one shard; returns what was left out, by reason."""
+) -> dict[str, dict[str, Any]]:
+    """Write one shard; returns what was left out by reason, and the first of each."""
     keys: list[str] = []
     parts = [np.empty((0, engine.model.adapters.spec.retrieval_dim), np.float32)]
     dropped: Counter[str] = Counter()
-    faults = Tolerance("files")
+    faults, samples = Tolerance("files"), dict[str, str]()
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(files), _BATCH):
             chunk = files[start : start + _BATCH]
@@ -228,17 +233,23 @@ def _index_shard(
                     images.append(found)
                     keys.append(file.relative_to(folder).as_posix())
                     faults.expected()
-                elif isinstance(found, ImageFileError):
-                    dropped[found.reason] += 1
-                    faults.expected()
-                else:
-                    dropped[faults.unexpected(str(file), found)] += 1
+                    continue
+                reason = _reason(file, found, faults)
+                dropped[reason] += 1
+                samples.setdefault(reason, printable(f"{file}: {found}")[:300])
             if images:
                 parts.append(engine.embed_images(images).cpu().numpy())
     schema = schemas.embeddings(parts[0].shape[1])
     values = lists(np.concatenate(parts), np.float32)
     write_shard(path, pa.table([pa.array(keys, pa.string()), values], schema=schema))
-    return dict(dropped)
+    return {"dropped": dict(dropped), "samples": samples}
+
+
+def _reason(file: Path, error: Exception, faults: Tolerance) -> str:
+    if not isinstance(error, ImageFileError):
+        return faults.unexpected(str(file), error)
+    faults.expected()
+    return error.reason
 
 
 def _opened(path: Path) -> Image.Image | Exception:

@@ -97,6 +97,44 @@ def test_orientation_in_xmp_alone_and_behind_long_segments_turns():
     assert jpeg_orientation(plain[:4]) == 1
 
 
+@pytest.mark.parametrize(
+    "noted",
+    [
+        b'<r tiff:Orientation="6"/>', b"<r tiff:Orientation='6'/>", b'<r tiff:Orientation = "6" />',
+        b"<tiff:Orientation>6</tiff:Orientation>", b"<tiff:Orientation> 6 </tiff:Orientation>",
+        b'<r xmlns:t="http://ns.adobe.com/tiff/1.0/" t:Orientation="6"/>',
+    ],
+)  # fmt: skip
+def test_every_spelling_of_xmp_turns_on_every_road(noted):
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + noted + b"</x:xmpmeta>"
+    texts = PngImagePlugin.PngInfo()
+    texts.add_itxt("XML:com.adobe.xmp", packet.decode())
+    for data in (
+        with_segment(encoded(random_image(96, 64)), b"http://ns.adobe.com/xap/1.0/\0" + packet),
+        encoded(random_image(96, 64), "PNG", pnginfo=texts),
+        encoded(random_image(96, 64), "WEBP", xmp=packet),
+    ):
+        for pixels in both(data):
+            assert pixels.shape == (96, 64, 3)
+
+
+@pytest.mark.parametrize("noted", [b'<r tiff:Orientation="up"/>', b'<r my:Orientation="6"/>', b""])
+def test_what_is_no_orientation_of_xmp_turns_nothing(noted):
+    body = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta>" + noted + b"</x:xmpmeta>"
+    for pixels in both(with_segment(encoded(random_image(96, 64)), body)):
+        assert pixels.shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize("magic", [b"II+\0\x08\0\0\0\x10", b"MM\0+\0\x08\0\0\0\0\0\0\0\0\0\x10"])
+def test_a_header_of_bigtiff_in_exif_turns_nothing(magic):
+    for form in ("JPEG", "PNG", "WEBP"):
+        note = magic + bytes(60)
+        data = encoded(form=form, exif=note if form == "PNG" else b"Exif\0\0" + note)
+        for pixels in both(data):
+            assert pixels.shape == (64, 96, 3)
+    assert decode(encoded(form="TIFF", big_tiff=True)).size == (96, 64)
+
+
 def test_sixteen_bits_are_scaled_and_one_of_them_may_be_clear():
     ramp = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(64, 0)
     expected = (ramp / 257).round()

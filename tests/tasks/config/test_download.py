@@ -46,3 +46,12 @@ def test_rows_that_are_none_are_refused(rows):
 )
 def test_wildcards_ranges_and_rows_are_taken(path):
     assert DownloadConfig(**{**HUB, "paths": {"train": path}}).paths == {"train": path}
+
+
+def test_where_files_lie_does_not_bear_and_what_they_hold_does():
+    """The source's identity has their contents, which the stage's fingerprint takes up."""
+    for names in ("a", "b"):
+        given = {"paths": {"train": f"/{names}/l.tsv"}, "images": f"/{names}/images"}
+        fields = DownloadConfig(source="folder", **given).fingerprint_fields()
+        assert not {"paths", "images", "dataset"} & set(fields)
+        assert fields["source"] == "folder"

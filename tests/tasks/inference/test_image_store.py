@@ -117,3 +117,23 @@ def test_an_index_that_lost_a_shard_is_refused(trained_var, image_folder, tmp_pa
     (out / "embeddings" / "folder-00001.parquet").unlink()
     with pytest.raises(ImageStoreError, match=r"has \d images, made were 5; make it again"):
         load_folder_index(engine, out)
+
+
+def test_files_of_a_folder_and_what_is_said_of_each(image_folder):
+    """Without a model: which files are looked at, and what becomes of the odd ones."""
+    os.symlink(image_folder / "loop.jpg", image_folder / "loop.jpg")
+    os.symlink(image_folder, image_folder / "sub" / "again")
+    os.symlink(image_folder / "absent.png", image_folder / "nowhere.png")
+    os.mkfifo(image_folder / "pipe.png")
+    (image_folder / "._0.PNG").write_bytes(b"a Mac's notes")
+    (image_folder / os.fsdecode(b"caf\xe9.png")).write_bytes(encoded(form="PNG"))
+    files = image_store._files(image_folder)
+    assert all(image_store._stamp(file) for file in files)
+    outcomes = {}
+    for file in files:
+        found = image_store._opened(file)
+        outcomes[os.fsencode(file.name)] = getattr(found, "reason", "image")
+    odd = {b"loop.jpg": "unreadable", b"nowhere.png": "missing", b"broken.jpg": "not_image:text"}
+    odd[b"caf\xe9.png"] = "bad_name"
+    images = dict.fromkeys([b"0.PNG", b"1.webp", b"2.PNG", b"3.webp", b"4.PNG"], "image")
+    assert outcomes == {**odd, **images}
