@@ -15,8 +15,6 @@ TESTED_IN = {
     "data/benchmarks/skips.py": "data/benchmarks/test_vist.py",
     # The stage as a whole tests them, with real sources, servers and MLflow.
     "tasks/runner/record.py": "tasks/runner/test_execution.py",
-    "tasks/download/fetching.py": "tasks/stages/test_download.py",
-    "tasks/download/converting.py": "tasks/stages/test_download.py",
     # Run once; what it made is tested.
     "data/embedded/build_pack.py": "data/sources/test_embedded_pack.py",
     # They start servers and processes; one set of these serves all their tests.

@@ -5,7 +5,7 @@ import pytest
 from hostile import encoded, random_image
 
 from data.download.atomic_store import Store
-from data.download.duplicates import find_duplicates, settle_duplicates
+from data.download.duplicates import COPY, DUPLICATES, find_duplicates, settle_duplicates
 from data.download.image_codec import process
 from data.download.image_shards import OpenShard, Row
 from data.download.settings import ImageRules
@@ -89,3 +89,13 @@ def test_a_kill_between_any_two_files_changes_no_decision(store, after, monkeypa
     assert keys(store, "images") == ["k0", "k1", "k7"]
     assert len(keys(store, "failures")) == 7
     assert store.read_json("stats/train-00000.json")["good"] == 2
+
+
+@pytest.mark.parametrize("lost", [DUPLICATES, COPY])
+def test_what_was_dropped_stays_known_when_a_record_is_lost(store, lost):
+    before = settle_duplicates(store, NAMES, 3, {"url", "content", "placeholder"})
+    assert len(find_duplicates(store, NAMES, 3)) == 0  # it cannot be found again
+    store.remove(lost)
+    again = settle_duplicates(store, NAMES, 3, {"url", "content", "placeholder"})
+    assert again.to_pylist() == before.to_pylist()
+    assert store.exists(lost)
