@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +15,8 @@ from typing import IO, Any
 from data.io import journal
 from data.io.journal import PART
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
 
 class WriteError(OSError):
     """A file could not be written; nothing of it was left behind."""
@@ -21,9 +25,10 @@ class WriteError(OSError):
 def unwritten(path: str | Path, error: OSError, size: int | None = None) -> WriteError:
     """What to say when a file cannot be written, after so many bytes."""
     after = "" if size is None else f" after {size:,} bytes"
+    free = "" if error.errno not in _NO_ROOM else f", {_free(Path(path)):,} bytes are free there"
     said = WriteError(
-        f"cannot write {path}{after}: {error}. Make room (or mend the store) and run again: what "
-        "is finished is kept."
+        f"cannot write {path}{after}: {error.strerror or error}{free}. Make room (or mend the "
+        "store) and run again: what is finished is kept."
     )
     said.errno = error.errno
     return said
@@ -97,6 +102,12 @@ def _keep_names(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _free(path: Path) -> int:
+    """Bytes that are free on the disk of a path that may not exist."""
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    return shutil.disk_usage(there).free
 
 
 def _length(path: Path) -> int | None:
