@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from data.shards import read_table, rows_of, shard_names, write_shard
 from gill.data_parallel import WorkerGroup
+from tasks.runner.store import DiskFullError
 from tasks.tracking.stage_log import StageLog
 
 CHUNK = 64  # prompts that are worked on and written together
@@ -65,6 +67,30 @@ def map_shards(
         "bytes": float(sum((target / name).stat().st_size for name in names)),
         "shards_resumed": float(len(there)),
     }
+
+
+def check_room(
+    source: Path, target: Path, row_bytes: int, what: str, without: Collection[str] = ()
+) -> None:
+    """See that the disk holds a row for each row of ``source``, before hours go into making them.
+
+    Args:
+        target: the folder to fill, which may hold some shards. row_bytes: of what is stored.
+        what: of the rows, for the message. without: splits that are left out.
+
+    Raises:
+        DiskFullError: it plainly does not; says how much is missing.
+    """
+    names = [name for name in shard_names(source) if name.rpartition("-")[0] not in set(without)]
+    todo = [name for name in names if not (target / name).exists()]
+    rows = sum(rows_of(source / name) for name in todo)
+    there = next(folder for folder in (target, *target.parents) if folder.is_dir())
+    wanted, free = rows * row_bytes, shutil.disk_usage(there).free
+    if wanted > free:
+        raise DiskFullError(
+            f"{rows:,} {what} of {row_bytes:,} bytes each take {wanted / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free at {there}; make room, or set GILL_VAR to a larger disk"
+        )
 
 
 def _written(

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from data.artifacts import ClipFeatures, ImageShards
+from data.artifacts import ClipFeatures, ImageShards, TrainedAdapters
 from data.loader import ShuffledBatches
 from data.shards import AlignedShards, Columns
 from gill.backbones.language import LanguageModel
@@ -22,6 +22,7 @@ from gill.specs import AdapterSize, AdapterSpec
 from gill.training import Optimization, Trainer
 from tasks.config.adapters import AdaptersConfig
 from tasks.parts.trained_adapters import save_adapters
+from tasks.runner.shard_map import check_room
 from tasks.tracking.stage_log import StageLog
 from tasks.training.adapter_losses import AdapterLosses, JointMapper, validation
 from tasks.training.img_states import write_img_states
@@ -53,6 +54,13 @@ class AdapterTraining:
         """Train, write weights and states, and return the metrics (of the first worker)."""
         config, joint, language = self.config, self.joint, self.language
         training = AlignedShards(self._folders(targets=True), "train")
+        # A mapper that is trained here needs no states of the pairs that it is trained on.
+        unread = () if joint is None or config.refine_steps > 0 else ("train",)
+        states, state_bytes = (
+            self.out / TrainedAdapters.STATES,
+            2 * config.num_img_tokens * language.dim,
+        )
+        check_room(self.images.folder, states, state_bytes, "[IMG] states", unread)
         with RANDOM:
             torch.manual_seed(config.seed)
             adapters = Adapters(self._spec(), language).to(language.device)
@@ -78,8 +86,6 @@ class AdapterTraining:
 
             loop = TrainingLoop(trainer, config, self.out, self.log, validate=validate)
             loop.run(batches, start)
-            # A mapper that is trained here needs no states of the pairs that it is trained on.
-            unread = () if joint is None or config.refine_steps > 0 else ("train",)
             size = config.state_batch_size
             write_img_states(model, self.images, self.out, self.log, size, unread)
             if not WorkerGroup.current().first:

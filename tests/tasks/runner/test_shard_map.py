@@ -8,7 +8,8 @@ import pytest
 
 from data.shards import ShardError, read_table, write_shard
 from tasks.runner import shard_map
-from tasks.runner.shard_map import ChunkedWork, ahead, map_shards
+from tasks.runner.shard_map import ChunkedWork, ahead, check_room, map_shards
+from tasks.runner.store import DiskFullError
 from tasks.tracking.stage_log import ConsoleLog
 
 ROWS = {"train-00000.parquet": 4, "train-00001.parquet": 0, "test-00000.parquet": 3}
@@ -37,6 +38,17 @@ def mapped(source, target, convert=doubled, shards=()):
 
 def found(target):
     return {p.name: read_table(p).column("x").to_pylist() for p in sorted(target.iterdir())}
+
+
+def test_rows_that_no_disk_holds_are_refused_before_any_is_made(source, tmp_path):
+    target = tmp_path / "target"
+    with pytest.raises(DiskFullError, match=r"7 numbers of .* bytes each take .* GB are free at"):
+        check_room(source, target, 1 << 60, "numbers")
+    with pytest.raises(DiskFullError, match="3 numbers"):
+        check_room(source, target, 1 << 60, "numbers", without=("train",))
+    check_room(source, target, 8, "numbers")
+    mapped(source, target)
+    check_room(source, target, 1 << 60, "numbers")  # which are there
 
 
 def test_each_shard_is_converted_under_its_name(source, tmp_path):
