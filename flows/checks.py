@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flows.config import PipelineConfig
 from flows.pipeline import dag
+from tasks.parts.trial import try_parts_apart
 from tasks.runner.checks import check_before
 from tasks.runner.dag import plan
 from tasks.runner.planning import explain, room_missing
@@ -22,10 +23,11 @@ def check_run(config: PipelineConfig, stage: str | None, force: bool) -> None:
     stages = dag(config.schedule)
     planned = plan(stages, config, stages.wanted(stage))
     forced = [stage] if stage else list(planned)
-    check_before(planned, stage, forced if force else ())
+    parts = check_before(planned, stage, forced if force else ())
     to_make = [made for made in explain(planned, force) if stage in (None, made.stage)]
     if missing := room_missing(to_make):
         raise DiskFullError(
             f"the disk lacks {missing / 1e9:.1f} GB for what is to be made, as far as earlier "
             "artifacts tell; make room, or set GILL_VAR to a larger disk"
         )
+    try_parts_apart(config.parts, config.runtime, parts)

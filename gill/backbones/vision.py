@@ -21,6 +21,10 @@ EMBEDDED_IMAGE_SIZE = 160
 EMBEDDED_DIM = 256
 
 
+class UnsuitableTowerError(ValueError):
+    """A vision tower that gives no pooled feature."""
+
+
 class VisionEncoder(nn.Module):
     """An open_clip model seen as three functions.
 
@@ -84,8 +88,8 @@ class VisionEncoder(nn.Module):
         if hasattr(visual, "trunk"):  # timm towers: `head` is the projection
             return torch.as_tensor(visual.trunk(pixels))
         if not hasattr(visual, "_pool"):
-            raise ValueError(
-                f"{self.name}: the vision tower {type(visual).__name__} gives no pooled feature; "
+            raise UnsuitableTowerError(
+                f"{self.name}: the vision tower ({type(visual).__name__}) gives no pooled feature; "
                 "use an open_clip ViT or timm model"
             )
         tokens = visual.transformer(visual._embeds(pixels))

@@ -22,7 +22,7 @@ class SettingsError(ValueError):
 
 def check_before(
     planned: Mapping[str, PlannedStage], only: str | None = None, force: Collection[str] = ()
-) -> None:
+) -> set[str]:
     """Refuse a run that cannot end well.
 
     Only stages that would run are looked at: what is finished needs nothing.
@@ -30,6 +30,9 @@ def check_before(
     Args:
         planned: the stages of the run. only: the one that is to run, or None for all.
         force: those that are made again although they are there.
+
+    Returns:
+        The frozen parts that the run will load.
 
     Raises:
         ValueError: a split, pair, file, part or device is missing; says which and what to do.
@@ -41,7 +44,7 @@ def check_before(
         if only in (None, name) and (name in force or find(stage.artifact) is None)
     }
     if not to_run:
-        return
+        return set()
     first = next(iter(to_run.values()))
     _check_room(first.runtime.minimum_free_bytes)
     if any(stage.stage.declared.computes for stage in to_run.values()):
@@ -57,6 +60,7 @@ def check_before(
     for stage in to_run.values():
         if stage.stage.declared.check is not None:
             stage.stage.declared.check(stage.config, needed)
+    return {part for stage in to_run.values() for part in stage.stage.declared.parts}
 
 
 def _check_room(wanted: int) -> None:

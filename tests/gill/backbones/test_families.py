@@ -1,5 +1,7 @@
 """Micro models of every family that is tried: works, with all fast passes right, or refused."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from gill.backbones.language import LanguageModel, UnsuitableModelError
 from gill.backbones.language_checks import Abilities
 from gill.backbones.testing import micro_models
 from gill.backbones.testing.families import LANGUAGE, WINDOW
+from gill.backbones.testing.micro_generators import PIPELINES, REFUSED
 from gill.batches import AdapterBatch
 from gill.inference.decoding import decode
 from gill.inference.settings import DecodingSettings
@@ -107,3 +110,14 @@ def test_a_model_whose_cache_does_not_hold_its_state_is_refused():
     model.model.layers[1].mlp.forward = _ReadsPadding(model.model.layers[1].mlp.forward).forward
     with pytest.raises(UnsuitableModelError, match=r"odd .* after its key-value cache"):
         LanguageModel(model, micro_models.tokenizer(), "odd")
+
+
+def test_the_table_in_the_docs_has_every_family():
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "families.md").read_text()
+    for family in LANGUAGE.values():
+        outcome = "works" if family.outcome == "works" else "refused by name"
+        assert f"| language model | {family.title} | {outcome} |" in page, (
+            "write it again: python -m benchmarks.families --write"
+        )
+    for title, _ in (*PIPELINES.values(), *REFUSED.values()):
+        assert f"| image generator | {title} |" in page

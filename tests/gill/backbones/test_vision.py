@@ -89,7 +89,9 @@ def test_a_tower_without_a_pooled_feature_is_refused_by_name():
             context_length=8, vocab_size=99, width=16, heads=2, layers=1
         ),
     )
-    with pytest.raises(ValueError, match=r"my-RN: the vision tower ModifiedResNet .* use an open_"):
+    with pytest.raises(
+        ValueError, match=r"my-RN: the vision tower .ModifiedResNet. .* use an open_"
+    ):
         vision.VisionEncoder(model, None, None, "my-RN")
 
 

@@ -1,0 +1,54 @@
+"""Frozen parts are loaded and used once before a run."""
+
+import pytest
+import torch
+
+from flows.recipes import tiny
+from gill.backbones.testing import micro_models
+from gill.backbones.testing.families import LANGUAGE
+from gill.backbones.testing.micro_generators import built
+from gill.backbones.whole import IncompleteWeightsError
+from tasks.config.parts import GeneratorConfig, LanguageConfig
+from tasks.parts.checks import PartError
+from tasks.parts.trial import try_parts, try_parts_apart
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Micro parts in folders."""
+    LANGUAGE["llama"].build().save_pretrained(tmp_path / "llm")
+    micro_models.tokenizer().save_pretrained(tmp_path / "llm")
+    built("sd1").save_pretrained(tmp_path / "sd")
+    changes = {
+        "language": LanguageConfig(name=str(tmp_path / "llm"), precision="float32"),
+        "generator": GeneratorConfig(name=str(tmp_path / "sd"), steps=2),
+    }
+    return tiny().parts.model_copy(update=changes)
+
+
+def test_whole_parts_pass(parts):
+    try_parts(parts, tiny().runtime, ["language", "vision", "generator", "text_encoder"])
+
+
+def test_a_denoiser_is_wanted_only_for_images(parts, tmp_path):
+    next((tmp_path / "sd" / "unet").glob("*.safetensors")).unlink()
+    try_parts(parts, tiny().runtime, ["language", "text_encoder"])
+    with pytest.raises(IncompleteWeightsError, match="unet holds no weights"):
+        try_parts(parts, tiny().runtime, ["generator", "text_encoder"])
+
+
+def test_numbers_that_are_not_finite_are_named(parts, tmp_path):
+    model = LANGUAGE["llama"].build()
+    model.get_input_embeddings().weight.data[3] = torch.inf
+    model.save_pretrained(tmp_path / "llm")
+    with pytest.raises(PartError, match=r"llm makes embeddings that are not finite"):
+        try_parts(parts, tiny().runtime, ["language"])
+
+
+@pytest.mark.process
+def test_a_process_of_its_own_says_what_is_wrong(parts):
+    try_parts_apart(tiny().parts, tiny().runtime, ["language"])  # ships with the project
+    wrong = LanguageConfig(name="/no/such/llm", precision="float32")
+    changed = parts.model_copy(update={"language": wrong})
+    with pytest.raises(PartError, match=r"no/such/llm.* nothing at"):
+        try_parts_apart(changed, tiny().runtime, ["language"])
