@@ -16,9 +16,10 @@ from typing import Any
 
 from prefect import flow
 
+from flows.local.temporary import interruptible, reachable_server
 from flows.names import RECIPE_NAMES, RecipeName
 from flows.overrides import ConfigError
-from flows.pipeline import gill, reachable_server
+from flows.pipeline import gill
 from flows.recipes import resolve
 
 KINDS = ("gill", "linear", "mlp", "encoder")
@@ -56,9 +57,11 @@ def ablation(
     """
     from data.artifacts import Artifact
     from tasks.evaluation import sweep
+    from tasks.runner.pipeline_run import mark_process
     from tasks.runner.store import store_folder
 
     base = {**CHEAP, **(overrides or {})}
+    mark_process()
     config = resolve(recipe, base)  # refuse wrong keys before the first run
     sweeps: list[tuple[str, str | int]] = [("mapper.kind", value) for value in kinds]
     sweeps += [("adapters.num_img_tokens", value) for value in tokens]
@@ -107,7 +110,7 @@ def main() -> None:
     parser.add_argument("--adapters-too", action="store_true")
     parser.add_argument("--overrides", type=json.loads, default={}, help='JSON: {"key": value}')
     given = parser.parse_args()
-    with reachable_server():
+    with interruptible(), reachable_server():
         ablation(
             given.recipe, given.kinds, given.tokens, given.seeds, given.adapters_too,
             given.overrides,

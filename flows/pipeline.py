@@ -9,22 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-import httpx
 from prefect import flow
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-    get_current_settings,
-    temporary_settings,
-)
 
+from flows.local.temporary import interruptible, reachable_server
 from flows.names import RECIPE_NAMES, RecipeName
 from flows.recipes import resolve
 from tasks.runner.checks import check_before
@@ -105,34 +94,8 @@ def main() -> None:
     )
     given = parser.parse_args()
     force = True if given.force == [] else given.force  # a bare --force
-    with reachable_server():
+    with interruptible(), reachable_server():
         gill(recipe=given.recipe, overrides=given.overrides, stage=given.stage, force=force)
-
-
-@contextmanager
-def reachable_server() -> Iterator[None]:
-    """Use the configured Prefect server if it answers, else a temporary one for this process."""
-    address = get_current_settings().api.url or ""
-    try:
-        answered = bool(address) and httpx.get(f"{address}/health", timeout=3).is_success
-    except httpx.HTTPError:
-        answered = False
-    if answered:
-        yield
-        return
-    print(f"no Prefect server at {address or 'any address'}; this run has a temporary one")
-    temporary = {
-        PREFECT_API_URL: None,
-        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
-    }
-    # Without it the default action ends this process and leaves the server to itself.
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        with temporary_settings(temporary):
-            yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -14,14 +15,28 @@ def var_folder() -> Path:
     return Path(os.environ.get("GILL_VAR", ROOT / "var")).absolute()
 
 
+def ports_file() -> Path:
+    """The ports of this checkout's servers, written when they were first started."""
+    return var_folder() / "ports.json"
+
+
 def prefect_port() -> int:
-    """Port of the local Prefect server: ``GILL_PREFECT_PORT`` or 4200."""
-    return int(os.environ.get("GILL_PREFECT_PORT", "4200"))
+    """Port of the local Prefect server: ``GILL_PREFECT_PORT``, else this checkout's, else 4200."""
+    return _port("GILL_PREFECT_PORT", "prefect", 4200)
 
 
 def mlflow_port() -> int:
-    """Port of the local MLflow server: ``GILL_MLFLOW_PORT`` or 5000."""
-    return int(os.environ.get("GILL_MLFLOW_PORT", "5000"))
+    """Port of the local MLflow server: ``GILL_MLFLOW_PORT``, else this checkout's, else 5000."""
+    return _port("GILL_MLFLOW_PORT", "mlflow", 5000)
+
+
+def _port(variable: str, server: str, usual: int) -> int:
+    if variable in os.environ:
+        return int(os.environ[variable])
+    try:
+        return int(json.loads(ports_file().read_text())[server])
+    except (OSError, ValueError, KeyError, TypeError):
+        return usual
 
 
 def prefect_url() -> str:

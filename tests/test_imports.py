@@ -14,7 +14,8 @@ MAY_IMPORT = {
 }
 # One place knows Prefect, one knows MLflow, one loads weights.
 ONLY_IN = {
-    "mlflow": {"tasks/tracking/mlflow_runs.py", "tasks/tracking/mlflow_log.py"},
+    "mlflow": {"tasks/tracking/mlflow_runs.py", "tasks/tracking/mlflow_log.py",
+               "tasks/tracking/databases.py"},
     "diffusers": {"gill/backbones/image_generator.py", "gill/backbones/pipelines.py",
                   "gill/backbones/testing/micro_generators.py",
                   "gill/backbones/embedded/generator.py",

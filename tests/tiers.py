@@ -21,13 +21,13 @@ import pytest
 
 TIER_OF_FIXTURE = {
     "prefect_server": "process",
-    "prefect_service": "process",
+    "started_servers": "process",
     "bucket": "process",
     "server": "slow",
     "trained": "slow",
 }
 # A session's costly fixtures are made once: all tests that use one run in the same process.
-SHARED = {"prefect_server": "prefect", "trained": "trained"}
+SHARED = {"prefect_server": "prefect", "trained": "trained", "started_servers": "servers"}
 
 
 def tier(item: pytest.Item) -> str:

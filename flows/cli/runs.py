@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -65,19 +64,26 @@ def run(
 
         check_run(config, stage, force)
     from flows.local import run as local
+    from flows.local.automations import BlockError
     from flows.local.services import ServiceError
 
-    with as_command_error(ServiceError):
+    with as_command_error(ServiceError, BlockError):
         return local.run(recipe, overrides, stage, force)
 
 
-def up() -> None:
+def up() -> int:
     """Start the local Prefect and MLflow servers and a worker, and make the deployments."""
     from flows.local import run as local
+    from flows.local.automations import BlockError
     from flows.local.services import ServiceError
 
-    with as_command_error(ServiceError):
-        local.up()
+    with as_command_error(ServiceError, BlockError):
+        try:
+            local.up()
+        except KeyboardInterrupt:
+            print("\nstopped; `gill up` goes on from here, `gill down` stops what is up")
+            return 130
+    return 0
 
 
 def down() -> None:
@@ -89,19 +95,21 @@ def down() -> None:
 
 def status() -> None:
     """Say which servers are up."""
-    from flows.local import run as local
+    from flows.local import services
+    from flows.local.environment import page_link
 
-    local.status()
+    services.status(print)
+    if services.runs_here(services.prefect_server()):
+        print(f"runs:    {page_link()}")
 
 
 def reconcile() -> None:
     """Settle runs that a killed process left behind as running."""
+    from flows.local import run as local
     from flows.local import services
-    from flows.local.environment import environment
     from flows.local.reconcile import reconcile as settle
-    from tasks.paths import prefect_url
 
-    if not services.healthy(f"{prefect_url()}/api/health"):
-        raise CommandError(f"no Prefect server answers at {prefect_url()}; start it with `gill up`")
-    os.environ.update(environment())
+    if not services.runs_here(services.prefect_server()):
+        raise CommandError("no Prefect server of this checkout runs; start it with `gill up`")
+    local.be_client()
     settle(print)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
-from flows.local import services
-from flows.local.environment import environment
-from flows.local.follow import follow
+from flows.local import automations, services
+from flows.local.environment import environment, page_link
+from flows.local.follow import cancel, follow
 from flows.local.reconcile import reconcile
-from flows.local.services import ServiceError
 from flows.local.summary import failure_of, table_of
-from tasks.paths import ROOT, mlflow_url, prefect_url, var_folder
+from tasks.paths import mlflow_url, var_folder
+
+AGAIN = "Run the same command again to go on: finished work is kept."
 
 
 def say(line: str) -> None:
@@ -30,38 +30,45 @@ def up() -> None:
 
     Raises:
         ServiceError: a server cannot be started, or Prefect refuses the deployments.
+        BlockError: the block for notifications is not there.
     """
-    services.start_all(say)
-    os.environ.update(environment())
+    with services.starting_alone(say):
+        services.start_all(say)
+        services.prefect("deploy", "--all", say=say)
+    be_client()
+    automations.ensure()
     reconcile(say)
-    _prefect("deploy", "--all", timeout=180)
-    say(f"{prefect_url()} shows the runs, {mlflow_url()} the results")
+    say(f"runs:    {page_link()}\nresults: {mlflow_url()}")
+
+
+def be_client() -> None:
+    """Let this process talk to the servers of this checkout, whatever it has imported so far."""
+    from prefect.context import refresh_global_settings_context
+
+    os.environ.update(environment())
+    refresh_global_settings_context()
 
 
 def run(recipe: str, overrides: Mapping[str, Any], stage: str | None, force: bool) -> int:
-    """Run the pipeline or a stage to its end; returns 0 if all went well.
+    """Run the pipeline or a stage to its end; returns 0 if all went well, 130 after a Ctrl-C.
 
     Raises:
         ServiceError: a server cannot be started, or Prefect refuses the deployments.
+        BlockError: the block for notifications is not there.
     """
-    began = time.monotonic()
-    up()
-    name = f"gill-run-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    began, run_id = time.monotonic(), None
     parameters = {"recipe": recipe, "overrides": dict(overrides), "stage": stage, "force": force}
-    command = [sys.executable, "-m", "prefect", "deployment", "run"]
-    command += [f"gill/{stage or 'full-pipeline'}", "--watch", "--flow-run-name", name]
-    command += ["--params", json.dumps(parameters)]
-    log, told = var_folder() / "logs" / "watch.log", var_folder() / "last_run.json"
-    told.unlink(missing_ok=True)
-    with log.open("wb") as output:
-        watch = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-        lost = follow(watch, name, say)
-    if lost:
-        watch.kill()
-    failed = lost or failure_of(told, watch.returncode, log)
+    try:
+        up()
+        run_id = _submit(stage or "full-pipeline", parameters)
+        words = follow(run_id, say)
+    except KeyboardInterrupt:
+        return _stopped(run_id)
+    told = var_folder() / "runs" / f"{run_id}.json"
+    failed = failure_of(told, words)
     if failed:
         reconcile(say)
-        say(f"ERROR: {failed}\nRun the same command again: finished work is kept.")
+        say(f"ERROR: {failed}\n{AGAIN}")
         return 1
     summary = json.loads(told.read_text())
     say(table_of(summary))
@@ -70,19 +77,25 @@ def run(recipe: str, overrides: Mapping[str, Any], stage: str | None, force: boo
     return 0
 
 
-def status() -> None:
-    """Say what is up."""
-    for service in services.services():
-        process = services.process_of(service.name)
-        answers = service.health is None or services.healthy(service.health)
-        state = f"pid {process.pid}" if process else "not started by this project"
-        say(f"{service.name}: {state}{'' if answers else ', does not answer'}")
+def _submit(deployment: str, parameters: dict[str, Any]) -> UUID:
+    from prefect.client.orchestration import get_client
+
+    name = f"gill-run-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name(f"gill/{deployment}")
+        return client.create_flow_run_from_deployment(found.id, parameters=parameters, name=name).id
 
 
-def _prefect(*arguments: str, timeout: float) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
-        cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise ServiceError(f"prefect {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+def _stopped(run_id: UUID | None) -> int:
+    """End the run that a Ctrl-C was for; the servers stay, as after any run."""
+    if run_id is None:
+        say("\nstopped before a run began; `gill down` stops the servers that are up")
+        return 130
+    say("\nstopping the run")
+    try:
+        if not cancel(run_id, "stopped by Ctrl-C of gill run"):
+            say("its process takes long to end; `gill reconcile` settles it later")
+    except KeyboardInterrupt:
+        say("left to the worker, which ends it")
+    say(f"stopped. {AGAIN} `gill down` stops the servers")
+    return 130

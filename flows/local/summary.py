@@ -28,12 +28,11 @@ def table_of(summary: dict[str, Any]) -> str:
     return captured.get().rstrip()
 
 
-def failure_of(summary: Path, code: int, log: Path) -> str | None:
-    """Why a run that has ended did not succeed, from its summary and its watcher's code and log."""
-    watched = log.read_text(errors="replace")[-2000:]
+def failure_of(summary: Path, words: str) -> str | None:
+    """Why a run that has ended did not succeed, from its summary and Prefect's last words of it."""
     if not summary.exists():
-        return f"the process of the run was killed (out of memory?) or never began:\n{watched}"
+        return f"the process of the run was killed (out of memory?) or never began: {words}"
     told = json.loads(summary.read_text())
-    if code == 0 and told["state"] == "completed":
+    if told["state"] == "completed":
         return None
-    return f"the run failed: {told['error'] or watched}"
+    return f"the run failed: {told['error'] or words}"

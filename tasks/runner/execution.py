@@ -181,7 +181,7 @@ class Execution:
             # Its inputs may be to blame: all of their contents are read the next time.
             forget_checks(given.path for given in self.planned.inputs.values())
         try:
-            mlflow_runs.end_run(run_id, "FAILED")
+            mlflow_runs.end_run_after(run_id, error)
         except Exception as second:  # noqa: BLE001 such as a full disk
             self.logger.warning("cannot end the MLflow run %s: %s", run_id, second)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.exceptions import ExternalSignal
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
@@ -18,11 +21,11 @@ from prefect.states import Completed
 
 from data.io.atomic import write_json
 from tasks.paths import mlflow_url, var_folder
-from tasks.runner import launcher
 from tasks.runner.dag import Dag, plan
 from tasks.runner.execution import Execution, StageResult
 from tasks.runner.record import StageRecord
 from tasks.runner.registry import stage_named
+from tasks.runner.stopping import stop_stages, stoppable
 from tasks.tracking import mlflow_runs
 
 
@@ -30,7 +33,8 @@ from tasks.tracking import mlflow_runs
 def run_stage(execution: Execution, waits: Sequence[Any]) -> Any:
     """The Prefect task around every stage; reuse shows as ``Cached`` on the Prefect page."""
     execution.logger = get_run_logger()
-    result = execution()
+    with stoppable():
+        result = execution()
     name = execution.planned.stage.name
     create_link_artifact(
         key=f"mlflow-{name.replace('_', '-')}",
@@ -49,6 +53,16 @@ def run_link(run_id: str) -> str:
     address = uri if uri.startswith("http") else mlflow_url()
     page = f"{address}/#/experiments/{mlflow_runs.experiment_id()}/runs/{run_id}"
     return f"{page}?workflowType=machine_learning"
+
+
+def mark_process() -> None:
+    """Say in Prefect which process the current flow run is: dead runs are told by it."""
+    run_id = flow_run.get_id()
+    if run_id is not None:
+        identity: bool | int | float | str = mlflow_runs.process_identity(os.getpid())
+        mark = {mlflow_runs.PROCESS_LABEL: identity}
+        with get_client(sync_client=True) as client:
+            client.update_flow_run_labels(UUID(str(run_id)), mark)
 
 
 class PipelineRun:
@@ -81,6 +95,7 @@ class PipelineRun:
             "prefect_flow_run": str(flow_run.get_id()),
             "prefect_url": url if url.startswith("http") else "",  # a temporary server has no pages
         }
+        mark_process()
         for lost in mlflow_runs.end_lost_runs():
             get_run_logger().info("the MLflow run %s lost its process; marked KILLED", lost)
         title = f"{self.name}: {self.only or 'full pipeline'}"
@@ -116,12 +131,11 @@ class PipelineRun:
         try:
             if error is None or isinstance(error, Exception):
                 failed = self._wait(error)
-        except (KeyboardInterrupt, ExternalSignal) as stop:
+        except (KeyboardInterrupt, SystemExit, ExternalSignal) as stop:
             failed = stop
         if failed is not None and not isinstance(failed, Exception):
-            launcher.stop_all()  # cancelled: no worker may outlive the run
-        status = "FAILED" if failed else "FINISHED"
-        for last in (partial(self._sum_up, failed), partial(self._end, status)):
+            stop_stages()  # cancelled: nothing may outlive the run
+        for last in (partial(self._sum_up, failed), partial(self._end, failed)):
             try:
                 last()
             except Exception as second:
@@ -132,8 +146,11 @@ class PipelineRun:
         if failed is not None and failed is not error:
             raise failed
 
-    def _end(self, status: str) -> None:
-        mlflow_runs.end_run(self.mlflow_run_id, status)
+    def _end(self, failed: BaseException | None) -> None:
+        if failed is None:
+            mlflow_runs.end_run(self.mlflow_run_id, "FINISHED")
+        else:
+            mlflow_runs.end_run_after(self.mlflow_run_id, failed)
 
     def _wait(self, failed: BaseException | None) -> BaseException | None:
         """Collect the results of every stage; returns why the first of them failed, if one did."""
@@ -165,14 +182,16 @@ class PipelineRun:
             "recipe": self.name,
             "stage": self.only,
             "state": "failed" if failed else "completed",
-            "error": str(failed) if failed else None,
+            "error": (str(failed) or type(failed).__name__) if failed else None,
             "flow_run_id": self.tags["prefect_flow_run"],
             "seconds": round(seconds, 2),
             "mlflow_url": run_link(self.mlflow_run_id),
             "prefect_url": self.tags["prefect_url"],
             "stages": self.described(),
         }
-        write_json(var_folder() / "last_run.json", summary)
+        # Under its own name too: several runs may end at once.
+        for name in ("last_run.json", f"runs/{self.tags['prefect_flow_run']}.json"):
+            write_json(var_folder() / name, summary)
         headline = {
             f"{name}.{key}": value
             for name, r in self.results.items()

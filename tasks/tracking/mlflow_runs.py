@@ -19,12 +19,21 @@ from filelock import FileLock
 
 from data.artifacts import Artifact
 from tasks.paths import ROOT, var_folder
+from tasks.tracking.databases import prepare_mlflow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
 EXPERIMENT = "gill"
+PROCESS_LABEL = "gill.process"  # of a Prefect flow run: which process it is
+# What ends a run from outside, by the exception that it raises.
+_STOPS = {
+    "KeyboardInterrupt": "Ctrl-C",
+    "TerminationSignal": "SIGTERM, as Prefect does when a run is cancelled",
+    "StageStopped": "the end of its pipeline's run",
+    "SystemExit": "SIGTERM",
+}
 
 
 def tracking_uri() -> str:
@@ -50,7 +59,8 @@ def client() -> MlflowClient:
 def experiment_id() -> str:
     """The experiment ``gill``; made once, by one process, with its artifacts under ``var/``."""
     var_folder().mkdir(parents=True, exist_ok=True)
-    with FileLock(var_folder() / "mlflow.lock"):
+    _prepare(tracking_uri())
+    with FileLock(var_folder() / "mlflow.lock", mode=0o600):
         found = client().get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
@@ -58,6 +68,12 @@ def experiment_id() -> str:
         # Without this kind MLflow's page takes the runs for evaluations of prompts.
         tags = {"mlflow.experimentKind": "custom_model_development"}
         return str(client().create_experiment(EXPERIMENT, location, tags))
+
+
+@cache
+def _prepare(uri: str) -> None:
+    if uri.startswith("sqlite:///"):
+        prepare_mlflow(Path(uri.removeprefix("sqlite:///")), print)
 
 
 @cache
@@ -118,13 +134,23 @@ def end_lost_runs() -> list[str]:
     )
     lost = [run for run in found if is_lost(run.data.tags.get("process", ""))]
     for run in lost:
-        end_run(run.info.run_id, "KILLED")
+        end_run(run.info.run_id, "KILLED", "its process was killed")
     return [str(run.info.run_name) for run in lost]
 
 
-def end_run(run_id: str, status: str) -> None:
-    """End a run as FINISHED, FAILED or KILLED."""
+def end_run(run_id: str, status: str, reason: str = "") -> None:
+    """End a run as FINISHED, FAILED or KILLED, with its reason as a tag."""
+    if reason:
+        set_tags(run_id, {"reason": reason[:500]})
     client().set_terminated(run_id, status)
+
+
+def end_run_after(run_id: str, error: BaseException) -> None:
+    """End a run that did not come to its end: one that was stopped is KILLED, others FAILED."""
+    if isinstance(error, Exception):
+        end_run(run_id, "FAILED", f"{type(error).__name__}: {error}")
+    else:
+        end_run(run_id, "KILLED", f"stopped by {_STOPS.get(type(error).__name__, 'a signal')}")
 
 
 def log_metrics(

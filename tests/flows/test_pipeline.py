@@ -242,14 +242,26 @@ def test_a_cancelled_flow_leaves_no_workers(var_of_finished):
     assert not workers()
 
 
-def test_a_terminated_flow_takes_its_temporary_server_along(tmp_path, var):
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_flow_takes_its_temporary_server_along(tmp_path, var, how):
     process = started(tmp_path, var)
     for line in process.stdout:
         if "Task run 'download'" in line:
             break
-    servers = [c for c in psutil.Process(process.pid).children() if "uvicorn" in c.cmdline()]
-    process.terminate()
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, said[-3000:]
-    assert len(servers) == 1
-    assert not servers[0].is_running()
+    (server,) = (
+        child
+        for child in psutil.Process(process.pid).children()
+        if "flows.local.prefect_server" in child.cmdline()
+    )
+    settings = server.environ()
+    process.send_signal(how)
+    said, _ = process.communicate(timeout=90)
+    expected = -how if how == signal.SIGKILL else 128 + how
+    assert process.returncode == expected, said[-3000:]
+    assert psutil.wait_procs([server], timeout=30)[1] == []
+    assert settings["PREFECT_SERVER_API_AUTH_STRING"]
+    assert "*" not in settings["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"]
+    assert settings["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    if how == signal.SIGINT:
+        assert "Traceback" not in said
+        assert said.splitlines()[-1].startswith("stopped; run the same command again")

@@ -1,6 +1,7 @@
 """The table that ends a run."""
 
-from flows.local.summary import table_of
+from data.io.atomic import write_json
+from flows.local.summary import failure_of, table_of
 
 
 def test_the_table_has_each_stage_with_its_headline():
@@ -19,3 +20,13 @@ def test_the_table_has_each_stage_with_its_headline():
     assert "validation_l_g 3.83" in mapper
     assert " x 1" not in mapper
     assert any("index" in line and "reused" in line for line in table.splitlines())
+
+
+def test_a_run_that_left_no_summary_is_told_from_one_that_failed(tmp_path):
+    summary = tmp_path / "run.json"
+    assert "was killed" in failure_of(summary, "its process is gone")
+    assert "its process is gone" in failure_of(summary, "its process is gone")
+    write_json(summary, {"state": "failed", "error": "no images"})
+    assert failure_of(summary, "") == "the run failed: no images"
+    write_json(summary, {"state": "completed", "error": None})
+    assert failure_of(summary, "") is None

@@ -32,6 +32,17 @@ def test_without_it_they_are_those_of_the_checkout(monkeypatch, name):
     assert found[name] == expected[name]
 
 
+def test_ports_are_those_that_the_checkout_was_given(var, monkeypatch):
+    monkeypatch.delenv("GILL_PREFECT_PORT", raising=False)
+    monkeypatch.delenv("GILL_MLFLOW_PORT", raising=False)
+    paths.ports_file().write_text('{"prefect": 4207, "mlflow": 5007}')
+    assert (paths.prefect_port(), paths.mlflow_port()) == (4207, 5007)
+    monkeypatch.setenv("GILL_PREFECT_PORT", "4711")
+    assert paths.prefect_port() == 4711
+    paths.ports_file().write_text("{")
+    assert paths.mlflow_port() == 5000
+
+
 @pytest.mark.process
 def test_runs_are_linked_to_the_port_that_is_set(var, monkeypatch):
     from tasks.runner.pipeline_run import run_link
