@@ -181,6 +181,12 @@ MUTANTS = [
          "at = 0"),
     ),
     *of(
+        "gill/inference/engine.py",
+        "tests/gill/inference/test_engine.py::test_img_states_equal_a_plain_pass[opt]",
+        ("hidden[:, -len(self.model.adapters.img_tokens) :]",
+         "hidden[:, : len(self.model.adapters.img_tokens)]"),
+    ),
+    *of(
         "gill/inference/index.py",
         "tests/gill/inference/test_index.py",
         ("match.key not in keys", "True"),
@@ -242,6 +248,13 @@ MUTANTS = [
         "tests/tasks/training/test_checkpoints.py",
         ("self.paths()[self.keep :]", "[]"),
         ("if then.get(key) != now.get(key)", "if key in now and then.get(key) != now[key]"),
+    ),
+    *of(
+        "tasks/runner/fingerprint.py",
+        "tests/tasks/runner/test_dag.py",
+        ('"inputs": dict(inputs),', '"inputs": {},'),
+        ('"version": declared.version,', '"version": 1,'),
+        ('"parts": {name: identity(name, getattr(parts, name)) for name in declared.parts},', ""),
     ),
     *of(
         "tasks/parts/loading.py",

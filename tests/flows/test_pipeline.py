@@ -203,7 +203,8 @@ def killed_when(var, ready, overrides=None, how=signal.SIGKILL):
 def test_killed_twice_ends_with_the_same_weights(finished, var):
     store = var / "store"
     killed_when(var, lambda: list(store.glob("clip_features/*.partial/features/*.parquet")))
-    killed_when(var, lambda: list(store.glob("adapters/*.partial/checkpoint-*.pt")))
+    # Once there is a second checkpoint, the first is in the journal and counts as finished.
+    killed_when(var, lambda: len(list(store.glob("adapters/*.partial/checkpoint-*.pt"))) > 1)
     found = run_flow()
     assert found["stages"]["download"]["status"] == "reused"
     resumed = mlflow_runs.client().get_run(found["stages"]["adapters"]["mlflow_run_id"])

@@ -45,6 +45,7 @@ def test_lpips_takes_torchvisions_weights(tmp_path, kind):
         load_lpips(str(tmp_path / "other.pth"), CPU)
 
 
+@pytest.mark.slow  # three Inceptions are built
 def test_fid_features_come_from_the_given_weights(tmp_path):
     torch.manual_seed(0)
     weights = inception_v3(num_classes=1008, aux_logits=False, init_weights=False).state_dict()

@@ -1,5 +1,6 @@
 """Stages wired to one another, and the artifacts that a configuration makes of them."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from flows.pipeline import dag
 from flows.recipes import resolve, tiny
 from tasks.config.data import IndexConfig
 from tasks.runner.dag import Dag, config_of, plan
+from tasks.runner.fingerprint import stage_fingerprint
 from tasks.runner.registry import stage_named
 from tasks.stages import adapters, clip_features, download, index
 
@@ -103,3 +105,21 @@ def test_a_stage_that_recipes_do_not_know_runs_with_its_defaults():
     with pytest.raises(TypeError, match="index takes a IndexConfig"):
         config_of(stage_named("index"), SimpleNamespace(index=tiny().mapper))
     assert stage_named("index").declared == index.STAGE
+
+
+def test_another_version_is_another_artifact():
+    stage, config = stage_named("mapper"), tiny()
+    newer = replace(stage, declared=replace(stage.declared, version=stage.declared.version + 1))
+    first, second = (stage_fingerprint(s, config.mapper, config.parts, {}) for s in (stage, newer))
+    assert first != second
+
+
+def test_other_weights_of_a_part_move_the_stages_that_use_it(tmp_path):
+    """A folder is known by what it holds, and the recipe's name for it stays the same."""
+    (tmp_path / "config.json").write_text("{}")
+    config = resolve("tiny", {"parts.vision.name": str(tmp_path)})
+    before = prints(plan(dag("staged"), config))
+    (tmp_path / "weights.bin").write_bytes(b"1")
+    after = prints(plan(dag("staged"), config))
+    moved = {name for name in before if before[name] != after[name]}
+    assert moved == set(before) - {"download", "text_targets"}

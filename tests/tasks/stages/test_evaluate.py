@@ -6,9 +6,8 @@ import math
 import pytest
 import torch
 
-from data.benchmarks.contexts import Case, Cases, ContextError
+from data.benchmarks.contexts import Case, Cases
 from data.benchmarks.synthetic_contexts import QUESTIONS, stories
-from data.shards import ShardError
 from gill.evaluation.images import frechet_distance
 from tasks.config.evaluation import ContextsConfig, MetricNetworksConfig
 from tasks.evaluation import context_suites
@@ -20,7 +19,6 @@ from tasks.evaluation.held_out import read_captions, read_held_out
 from tasks.evaluation.metric_networks import MetricNetworks, as_pixels
 from tasks.evaluation.prompt_scores import SCORES
 from tasks.evaluation.stored import StoredImages
-from tasks.evaluation.thumbnails import opened
 from tasks.parts.engine import load_engine
 from tasks.tracking.stage_log import ConsoleLog
 
@@ -102,22 +100,6 @@ def test_a_killed_evaluation_keeps_what_was_sampled(evaluated, tiny_run):
     assert again == {k: v for k, v in metrics.items() if k in again}
 
 
-def test_samples_of_other_cases_are_noticed(evaluated, tiny_run):
-    context, _ = evaluated
-    with pytest.raises(ShardError, match="holds other cases than synthetic_story has now"):
-        tiny_run.run(
-            "evaluate",
-            context.out,
-            suites=("synthetic_contexts",),
-            contexts=ContextsConfig(cases=3, seeds=2),
-        )
-
-
-def test_suites_need_their_files(tiny_run, tmp_path):
-    with pytest.raises(ContextError, match=r"evaluate\.contexts\.vist_stories and .*vist_images"):
-        tiny_run.run("evaluate", tmp_path, suites=("vist",))
-
-
 @pytest.fixture(scope="module")
 def served(tiny_run, evaluated):
     """The engine of the evaluation, with the language model, and the images that it looks up."""
@@ -163,21 +145,6 @@ def test_evaluated_models_share_one_interface(served, tmp_path):
         assert model.reads(("text",))
         whole = made.cases[0].contexts["5 captions, 4 images"]
         assert model.reads(whole) == (model.name in {"gill", "retrieval", "truth"})
-
-
-def test_stored_images_keep_the_order_of_the_keys(served):
-    _, stored, images = served
-    table = images.read(images.names()[0], ["key", "image"])
-    keys, files = table.column("key").to_pylist()[:3], table.column("image").to_pylist()[:3]
-    wanted = [keys[2], keys[0], keys[2]]
-    found = stored.opened(wanted)
-    assert [p.tobytes() for p in found] == [
-        opened(files[i]).convert("RGB").tobytes() for i in (2, 0, 2)
-    ]
-    pooled = stored.pooled(wanted)
-    assert torch.equal(pooled[0], pooled[2])
-    assert not torch.equal(pooled[0], pooled[1])
-    assert stored.opened([]) == []
 
 
 def test_fid_is_the_distance_of_its_networks_features(tiny_run, evaluated, served, tmp_path):
