@@ -131,7 +131,8 @@ MUTANTS = [
     ),
     *of(
         "gill/evaluation/decisions.py",
-        "tests/tasks/evaluation/test_decision_scores.py",
+        "tests/tasks/evaluation/test_decision_scores.py "
+        "tests/gill/evaluation/test_decisions.py::test_a_score_at_the_threshold_is_retrieved",
         ("if score >= threshold else", "if score > threshold else"),
         ("key=lambda point: point.macro_f1", "key=lambda point: point.recall"),
     ),
@@ -198,8 +199,7 @@ MUTANTS = [
     ),
     *of(
         "gill/inference/likelihood.py",
-        "tests/gill/inference/test_likelihood.py"
-        "::test_a_sequence_of_tokens_is_the_product_of_its_steps",
+        "tests/gill/inference/test_likelihood.py::test_likelihoods_equal_a_plain_pass[opt]",
         ("hidden[:, :-1][at]", "hidden[:, 1:][at]"),
     ),
     *of(

@@ -5,6 +5,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score, precision_recall_curve
 
+from gill.decision import GENERATE, RETRIEVE
 from gill.evaluation.decisions import (
     apply_threshold,
     average_precision,
@@ -130,3 +131,7 @@ def test_macro_f1_by_hand():
     assert majority["macro_f1"] == pytest.approx(0.75 / 2)
     with pytest.raises(ValueError, match="no labelled prompts"):
         decision_scores([], [])
+
+
+def test_a_score_at_the_threshold_is_retrieved():
+    assert apply_threshold([0.49, 0.5, 0.51], 0.5) == [GENERATE, RETRIEVE, RETRIEVE]
