@@ -225,6 +225,30 @@ MUTANTS = [
         ("if not is_public(address[0], self._allowed):", "if False:"),
     ),
     *of(
+        "data/faults.py",
+        "tests/data/test_faults.py",
+        ("MOST_IN_A_ROW = 100", "MOST_IN_A_ROW = 10**9"),
+        ("MOST_SHARE, OF_AT_LEAST = 0.2, 100", "MOST_SHARE, OF_AT_LEAST = 0.9, 100"),
+        ("        self._in_a_row = 0\n", ""),
+    ),
+    *of(
+        "data/sources/opening.py",
+        "tests/data/sources/test_opening.py tests/data/sources/test_webdataset.py",
+        ("if self._given > self._most:", "if False:"),
+        ('if not path.is_relative_to(whole):', "if False:"),
+    ),
+    *of(
+        "data/sources/webdataset.py",
+        "tests/data/sources/test_webdataset.py",
+        ('f"{split}/{name}/{stem}"', 'f"{split}-{name}-{stem}"'),
+        ("if stem in seen:", "if False:"),
+    ),
+    *of(
+        "data/benchmarks/visdial.py",
+        "tests/data/benchmarks/test_visdial.py",
+        ('dialog["dialog"][: max(lengths)]', 'dialog["dialog"]'),
+    ),
+    *of(
         "data/download/addresses.py",
         "tests/data/download/test_addresses.py",
         ("if inner:", "if False:"),

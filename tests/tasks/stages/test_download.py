@@ -14,10 +14,12 @@ from hostile import encoded, random_image, response
 
 from data import schemas
 from data.artifacts import ImageShards
+from data.faults import SystematicFaultError
 from data.shards import read_table, shard_names
 from data.sources.embedded_pack import EmbeddedPack
 from flows.recipes import tiny
 from tasks.config.download import DownloadConfig
+from tasks.download import converting
 from tasks.download.sources import source_of
 from tasks.runner.context import StageContext
 from tasks.runner.dag import Dag, plan
@@ -67,6 +69,29 @@ def test_the_embedded_pack_is_kept_byte_for_byte(tmp_path):
         (p.key, p.caption, p.image) for p in pairs
     ]
     assert len(log.tables["sample"]["image"]) == 24
+
+
+def test_what_nobody_expected_of_a_local_image_is_counted_up_to_a_bound(tmp_path, monkeypatch):
+    process, odd = converting.process, list(EmbeddedPack(limit=4).pairs("train"))[3].image
+
+    def fails(when):
+        def one(data, rules):
+            if when(data):
+                raise LookupError("no codec")
+            return process(data, rules)
+
+        monkeypatch.setattr(converting, "process", one)
+
+    fails(lambda data: data == odd)
+    metrics, log = made(tmp_path / "out", limit=20, shard_size=8)
+    assert (metrics["train_pairs"], metrics["failed/unexpected/LookupError"]) == (19, 1)
+    assert log.tables["failure_samples"]["reason"] == ["unexpected:LookupError"]
+    assert log.tables["failure_samples"]["detail"] == ["no codec"]
+    fails(lambda data: True)
+    with pytest.raises(SystematicFaultError, match=r"100 in a row.*LookupError: no codec"):
+        made(tmp_path / "other", limit=150, shard_size=8)
+    finished = list((tmp_path / "other" / "stats").glob("*.json"))
+    assert len(finished) == 12, "what is finished is kept"
 
 
 def test_a_list_of_addresses_with_its_account(server, tmp_path):
