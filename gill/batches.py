@@ -22,6 +22,7 @@ class FullBatch:
             parts; None where the workers exchange them in the pass.
         counts: examples of each worker.
         labels: labels for each example of the whole, over those of the part.
+        img_labels: the same of the released form of l_p.
     """
 
     rows: slice
@@ -30,6 +31,7 @@ class FullBatch:
     text: Tensor | None
     counts: tuple[int, ...]
     labels: float
+    img_labels: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def split_batch(
     accumulate: int,
     unlabelled: int,
     embed_text: Callable[[Sequence[list[list[int]]]], Tensor],
+    count_img_labels: Callable[[list[list[int]]], int] = len,
 ) -> list[tuple[AdapterBatch, float]]:
     """This worker's parts of a batch, ``accumulate`` of them, and their fractions of it.
 
@@ -73,6 +76,7 @@ def split_batch(
         packed: whether the examples are packed in pairs, one choice for the whole batch.
         unlabelled: tokens at the start of each caption that are no label: its BOS, or none.
         embed_text: unit vectors ``(n, retrieval_dim)`` of the captions of several parts.
+        count_img_labels: labels of captions in the released form of l_p.
     """
     workers = WorkerGroup.current()
     counts = tuple(
@@ -94,6 +98,9 @@ def split_batch(
     def part(rows: slice, fraction: float) -> AdapterBatch:
         captions = batch.captions[rows]
         relative = labels(batch.captions) / labels(captions)
+        img_relative = (count_img_labels(batch.captions) / len(batch)) / (
+            count_img_labels(captions) / len(captions)
+        )
         return replace(
             batch,
             captions=captions,
@@ -101,7 +108,7 @@ def split_batch(
             targets=None if batch.targets is None else batch.targets[rows],
             keys=batch.keys[rows],
             packed=packed,
-            whole=FullBatch(rows, fraction, batch.features, text, counts, relative),
+            whole=FullBatch(rows, fraction, batch.features, text, counts, relative, img_relative),
         )
 
     return split_rows(len(batch), workers, accumulate, part)

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from gill.settings import PAPER, REFERENCE, ComponentSettings, setting
+from gill.settings import PAPER, REFERENCE, ComponentSettings, later_setting, setting
 
 GenerationForm = Literal["norm", "squared"]
+ImgPredictionForm = Literal["paper", "released"]
 _HEAVIEST = 1e6  # weight of a loss
 
 
@@ -25,6 +26,19 @@ class AdapterLossWeights(ComponentSettings):
     captioning_weight: float = _weight("of l_c among the losses")
     img_prediction_weight: float = _weight("of l_p among the losses")
     retrieval_weight: float = _weight("of l_r among the losses")
+    img_prediction_form: ImgPredictionForm = later_setting(
+        "paper",
+        "paper: of [IMG0] after the caption; released: mean over the caption's tokens and [IMG0], "
+        "of packed pairs up to the first [IMG1]",
+        source=PAPER,
+    )
+    logit_scale_cap: float = later_setting(
+        100.0,
+        "of l_r: its largest inverse temperature; 0: none, as in the released code",
+        source="CLIP",
+        ge=0,
+        le=_HEAVIEST,
+    )
 
     @model_validator(mode="after")
     def _some_loss(self) -> Self:

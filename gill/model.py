@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from gill.captioning import CaptioningMap
 from gill.data_parallel import WorkerGroup
 from gill.losses import (
     GenerationForm,
+    ImgPredictionForm,
     LossWeights,
     contrastive_loss,
     contrastive_loss_of_part,
@@ -23,7 +25,14 @@ from gill.losses import (
     token_loss,
 )
 from gill.mapper import Mapper
-from gill.packing import CaptionLayout, ImgLayout, caption_layout, img_layout
+from gill.packing import (
+    CaptionLayout,
+    ImgLayout,
+    caption_and_img_labels,
+    caption_layout,
+    count_caption_and_img_labels,
+    img_layout,
+)
 from gill.retrieval import RetrievalMaps
 from gill.specs import AdapterSpec
 from gill.tokens import ImgTokenEmbeddings
@@ -131,8 +140,11 @@ class GillModel:
         captioning = self.captioning_loss(batch, packed)
         if batch.whole is not None:
             captioning = captioning / batch.whole.labels
-        img_states, img_prediction = self.img_pass(batch.captions, packed)
-        retrieval = self._retrieval_loss(img_states, batch)
+        prediction_form = weights.img_prediction_form
+        img_states, img_prediction = self.img_pass(batch.captions, packed, prediction_form)
+        if batch.whole is not None and prediction_form == "released":
+            img_prediction = img_prediction / batch.whole.img_labels
+        retrieval = self._retrieval_loss(img_states, batch, weights.logit_scale_cap)
         total = (
             weights.captioning_weight * captioning
             + weights.img_prediction_weight * img_prediction
@@ -164,11 +176,17 @@ class GillModel:
             return torch.cat([*own, batch.features.new_zeros(0, width, dtype=torch.float32)])
 
         unlabelled = 0 if self._layout_bos is None else 1
-        return split_batch(batch, packed, accumulate, unlabelled, embed_text)
+        count = partial(
+            count_caption_and_img_labels,
+            single=len(self.adapters.img_tokens) == 1,
+            packed=packed,
+            unlabelled=unlabelled,
+        )
+        return split_batch(batch, packed, accumulate, unlabelled, embed_text, count)
 
-    def _retrieval_loss(self, img_states: Tensor, batch: AdapterBatch) -> Tensor:
+    def _retrieval_loss(self, img_states: Tensor, batch: AdapterBatch, cap: float) -> Tensor:
         maps, whole = self.adapters.retrieval, batch.whole
-        text, scale = maps.embed_text(img_states), maps.scale()
+        text, scale = maps.embed_text(img_states), maps.scale(cap)
         if whole is None:
             return contrastive_loss(text, maps.embed_image(batch.features), scale)
         if whole.fraction == 0:
@@ -193,7 +211,9 @@ class GillModel:
         hidden = self._caption_hidden(layout, batch.features)
         return self._token_loss(hidden, layout.labels.to(hidden.device))
 
-    def img_pass(self, captions: list[list[int]], packed: bool) -> tuple[Tensor, Tensor]:
+    def img_pass(
+        self, captions: list[list[int]], packed: bool, form: ImgPredictionForm = "paper"
+    ) -> tuple[Tensor, Tensor]:
         """[IMG] states ``(batch, r, llm_dim)`` with gradients to E_img, and l_p.
 
         The prefix (all before the first [IMG] token) runs without autograd: nothing trainable
@@ -222,6 +242,10 @@ class GillModel:
             whole, _ = self.language.hidden(self._embed(ids), mask)
             before, after = whole.split([layout.prefix.shape[1], layout.ids.shape[1]], dim=1)
         states = after.flatten(0, 1)[layout.state_at.to(device)]
+        if form == "released":
+            at, labels = caption_and_img_labels(layout, self.adapters.img_tokens.first_id)
+            read = torch.cat([before, after], dim=1).flatten(0, 1)[at.to(device)]
+            return states.float(), self._token_loss(read, labels.to(device))
         hidden = torch.cat([before, after], dim=1).flatten(0, 1)[layout.before_at.to(device)]
         first = torch.full((len(hidden),), self.adapters.img_tokens.first_id, device=device)
         return states.float(), self._token_loss(hidden, first)

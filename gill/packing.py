@@ -163,6 +163,39 @@ def img_layout(
     )
 
 
+def caption_and_img_labels(layout: ImgLayout, first_img_id: int) -> tuple[Tensor, Tensor]:
+    """Where the released code's l_p has labels: at the caption's tokens and at [IMG0].
+
+    They end before the first [IMG1] of a sequence, so that of a packed pair only the first caption
+    has labels.
+
+    Returns:
+        Flat positions ``(labels,)``, in ``cat([prefix, ids], 1)``, from which they are predicted,
+        and the labels ``(labels,)``.
+    """
+    ids = torch.cat([layout.prefix, layout.ids], dim=1)
+    mask = torch.cat([layout.prefix_mask, layout.mask], dim=1).bool()
+    stopped = (ids == first_img_id + 1).cumsum(1) > 0
+    labelled = mask[:, 1:] & mask[:, :-1] & ~stopped[:, 1:]
+    rows, at = labelled.nonzero(as_tuple=True)
+    return rows * ids.shape[1] + at, ids[:, 1:][labelled]
+
+
+def count_caption_and_img_labels(
+    captions: Sequence[Sequence[int]], *, single: bool, packed: bool, unlabelled: int
+) -> int:
+    """How many labels ``caption_and_img_labels`` finds.
+
+    Args:
+        single: whether there is one [IMG] token alone. unlabelled: as in ``split_batch``.
+    """
+    firsts = captions[::2] if packed else captions
+    count = sum(len(ids) for ids in firsts)  # all but the first token, and [IMG0]
+    if packed and single:
+        count += sum(len(ids) - unlabelled + 1 for ids in captions[1::2])
+    return count
+
+
 def prompt_layout(rows: Sequence[Sequence[int]]) -> PromptLayout:
     """Lay out rows of ids; each image is ``VISUAL`` k times."""
     ids, mask = _pad(rows, left=True)

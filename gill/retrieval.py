@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MAX_LOGIT_SCALE = math.log(100.0)
+MAX_SCALE = 100.0
 
 
 class RetrievalMaps(nn.Module):
@@ -31,6 +31,8 @@ class RetrievalMaps(nn.Module):
         """Unit vectors ``(batch, retrieval_dim)`` of pooled features ``(batch, vision_dim)``."""
         return F.normalize(self.image(feature.float()), dim=-1)
 
-    def scale(self) -> Tensor:
-        """The temperature's inverse, at most 100 as in CLIP."""
-        return self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+    def scale(self, cap: float = MAX_SCALE) -> Tensor:
+        """The temperature's inverse, at most ``cap``: 100 as in CLIP; 0 for no cap."""
+        if not cap:
+            return self.logit_scale.exp()
+        return self.logit_scale.clamp(max=math.log(cap)).exp()

@@ -89,6 +89,15 @@ def setting(
     return Field(default, description=description, json_schema_extra=marks, **constraints)
 
 
+def later_setting(default: Any, description: str, **declared: Any) -> Any:
+    """A setting that came later: at its default, all is as it was before there was one.
+
+    It bears on the result and goes into fingerprints, but only with another value, so that what was
+    made before stays in use.
+    """
+    return setting(default, description, extra={"unfingerprinted_at_default": True}, **declared)
+
+
 def with_default(owner: type[BaseModel], name: str, default: Any, source: str = "") -> Any:
     """A setting of ``owner`` with another default; the rest of its declaration stays as it is."""
     declared = owner.model_fields[name]

@@ -19,7 +19,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gill.data_parallel import WorkerGroup
-from gill.settings import LARGEST_SEED, MOST, MOST_TOGETHER, REFERENCE, ComponentSettings, setting
+from gill.settings import (
+    LARGEST_SEED,
+    MOST,
+    MOST_TOGETHER,
+    PAPER,
+    REFERENCE,
+    ComponentSettings,
+    later_setting,
+    setting,
+)
 
 Schedule = Literal["step", "cosine", "trapezoid"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -58,6 +67,14 @@ class Optimization(ComponentSettings):
         "between two drops of the schedule `step`; 0: none",
         unit="steps",
         source="no drop where a stage asks for none",
+        ge=0,
+        le=MOST,
+    )
+    decay_from: int = later_setting(
+        0,
+        "the drops of the schedule `step` are counted from there; 2,007 is the released code's",
+        unit="steps",
+        source=PAPER,
         ge=0,
         le=MOST,
     )
@@ -102,7 +119,8 @@ def learning_rate(config: Optimization, step: int) -> float:
         return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     if config.schedule == "trapezoid":
         return config.learning_rate * min(1.0, (config.steps - step) / (0.2 * config.steps))
-    drops = step // config.decay_every if config.decay_every else 0
+    counted = max(0, step - config.decay_from)
+    drops = counted // config.decay_every if config.decay_every else 0
     return config.learning_rate * config.decay_factor**drops
 
 
@@ -149,6 +167,11 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     if dtype is None:
         raise ValueError(f"precision is {precision!r}; use float32, bfloat16 or float16")
     return torch.autocast(device.type, dtype)
+
+
+def _default(config: Optimization, name: str) -> Any:
+    """What a setting stood for in checkpoints from before there was one."""
+    return type(config).model_fields[name].default
 
 
 class Trainer:
@@ -305,7 +328,7 @@ class Trainer:
         differs = [
             f"{key}: {state['config'].get(key)!r} then, {now[key]!r} now"
             for key in now
-            if state["config"].get(key) != now[key]
+            if state["config"].get(key, _default(self.config, key)) != now[key]
         ]
         if differs:
             raise ResumeError("the checkpoint was made with " + "; ".join(differs))

@@ -67,7 +67,7 @@ MUTANTS = [
     *of(
         "gill/retrieval.py",
         "tests/gill/test_retrieval.py",
-        ("self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()", "self.logit_scale.exp()"),
+        ("self.logit_scale.clamp(max=math.log(cap)).exp()", "self.logit_scale.exp()"),
         ("self.text(img_states[:, 0].float())", "self.text(img_states[:, -1].float())"),
         ("F.normalize(self.image(feature.float()), dim=-1)", "self.image(feature.float())"),
     ),

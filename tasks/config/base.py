@@ -53,7 +53,15 @@ class Config(ComponentSettings):
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """The fields that bear on the result."""
-        unfingerprinted = {n for n in type(self).model_fields if self.marked(n, "unfingerprinted")}
+        unfingerprinted = {
+            name
+            for name, declared in type(self).model_fields.items()
+            if self.marked(name, "unfingerprinted")
+            or (
+                self.marked(name, "unfingerprinted_at_default")
+                and getattr(self, name) == declared.default
+            )
+        }
         values = self.model_dump(mode="json", exclude=unfingerprinted)
         for name in values:
             value = getattr(self, name)

@@ -335,3 +335,54 @@ def test_the_gradient_of_a_batch_is_the_same_to_the_bit_each_time():
         found.append(torch.autograd.grad(loss, parameters))
     for again in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], again, strict=True))
+
+
+@pytest.mark.parametrize(("r", "packed"), [(3, False), (3, True), (1, True)])
+def test_the_released_form_of_l_p_by_hand(r, packed):
+    """Mean cross-entropy over caption tokens and [IMG0], in pairs up to the first [IMG1]."""
+    language = micro("Llama", tie_word_embeddings=False, **GROUPED)
+    torch.manual_seed(2)
+    spec = AdapterSpec(
+        num_img_tokens=r, num_visual_tokens=K, retrieval_dim=8, vision_dim=6, llm_dim=language.dim
+    )
+    model = GillModel(language, Adapters(spec, language), max_caption_tokens=40)
+    captions, tokens = model.tokenize(CAPTIONS), model.adapters.img_tokens
+    img = [tokens.first_id + i for i in range(r)]
+    width = 2 if packed else 1
+    logits, labels = [], []
+    for start in range(0, len(captions), width):
+        ids = [*captions[start], *img]
+        if packed and start + 1 < len(captions):
+            ids += [*captions[start + 1][1:], *img]  # without its BOS
+        embeddings = torch.cat(
+            [tokens.weight[[i - img[0]]] if i >= img[0] else language.embed(torch.tensor([i]))
+             for i in ids]
+        )  # fmt: skip
+        hidden, _ = language.hidden(embeddings[None], torch.ones(1, len(ids)))
+        last = ids.index(img[1]) if r > 1 else len(ids)  # the first without a label
+        logits.append(
+            torch.cat([language.logits(hidden), tokens.logits(hidden)], dim=-1)[0, : last - 1]
+        )
+        labels += ids[1:last]
+    expected = F.cross_entropy(torch.cat(logits), torch.tensor(labels))
+    states, found = model.img_pass(captions, packed, "released")
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(states, model.img_pass(captions, packed)[0])
+    trained = [tokens.weight, tokens.output_weight]
+    for mine, other in zip(
+        torch.autograd.grad(found, trained, allow_unused=True),
+        torch.autograd.grad(expected, trained, allow_unused=True),
+        strict=True,
+    ):
+        if other is None or not other.any():
+            assert mine is None or not mine.any()  # nothing is predicted from an [IMG] token
+        else:
+            torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
+    batch = AdapterBatch(captions, torch.randn(len(captions), 6), packed=packed)
+    weights = LossWeights(img_prediction_form="released")
+    assert float(model.losses(batch, weights, 0.0)["l_p"]) == pytest.approx(
+        float(expected), abs=1e-5
+    )
+    parts = model.split(batch, float(packed), accumulate=2)
+    summed = sum(f * float(model.losses(part, weights, 0.0)["l_p"]) for part, f in parts)
+    assert summed == pytest.approx(float(expected), abs=1e-5)

@@ -45,3 +45,10 @@ def test_the_temperature_starts_at_clips_and_stops_at_a_hundred(maps):
     assert maps.scale().item() == pytest.approx(100.0)
     maps.scale().backward()
     assert float(maps.logit_scale.grad) == 0.0  # nothing pushes it further
+
+
+def test_the_scale_is_capped_by_hand():
+    maps = RetrievalMaps(4, 3, 2)
+    maps.logit_scale.data.fill_(math.log(250.0))
+    assert [float(maps.scale(cap)) for cap in (100.0, 0.0, 30.0)] == pytest.approx([100, 250, 30])
+    assert float(maps.scale()) == pytest.approx(100)

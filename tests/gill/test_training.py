@@ -195,3 +195,11 @@ def test_what_follows_an_update_is_called_after_each():
     calls = []
     after(Optimization(steps=3), [[1.0, 0.0]] * 3, after_step=lambda: calls.append(1))
     assert len(calls) == 3
+
+
+def test_drops_are_counted_from_a_step_by_hand():
+    """The released code's first drop is before step 12,007, the paper's before 10,000."""
+    sizes = {"steps": 20_000, "warmup_steps": 2000, "decay_every": 10_000}
+    paper, released = Optimization(**sizes), Optimization(**sizes, decay_from=2007)
+    assert [learning_rate(paper, step) for step in (9_999, 10_000)] == [1e-3, 1e-4]
+    assert [learning_rate(released, step) for step in (2_000, 12_006, 12_007)] == [1e-3, 1e-3, 1e-4]
