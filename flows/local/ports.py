@@ -48,6 +48,13 @@ def free_port(first: int) -> int:
     raise PortError(f"no port from {first} to {first + 99} is free")
 
 
+def any_port() -> int:
+    """A free loopback port that the kernel picks, so that two checkouts do not pick the same."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
 def holder(port: int) -> str:
     """Who listens on a port, in words: number, command and folder, as far as this user may see."""
     try:

@@ -98,7 +98,7 @@ def _started() -> tuple[subprocess.Popen[bytes], str]:
     private_folder(var_folder() / "logs")
     with services.starting_alone(print):
         repair(database, print)
-        port = ports.free_port(4300)
+        port = ports.any_port()
         environment = {
             **os.environ,
             **server_settings(port),

@@ -266,3 +266,7 @@ def test_a_stopped_flow_takes_its_temporary_server_along(tmp_path, var, how):
     if how == signal.SIGINT:
         assert "Traceback" not in said
         assert said.splitlines()[-1].startswith("stopped; run the same command again")
+    if how != signal.SIGKILL:
+        runs = mlflow_runs.client().search_runs([mlflow_runs.experiment_id()])
+        assert {run.info.status for run in runs} == {"KILLED"}
+        assert all(run.data.tags["reason"].startswith("stopped by") for run in runs)
