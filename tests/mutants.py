@@ -1,10 +1,10 @@
-"""Breaks the code in some sixty places, one at a time, and says which breaks no test notices.
+"""Breaks the code in some seventy places, one at a time, and says which breaks no test notices.
 
     python tests/mutants.py           apply each in a copy and run the tests named for it
     python tests/mutants.py --check   only look whether each place is still there
     python tests/mutants.py losses    those whose file has this word
 
-Run by hand, four minutes on one quiet core; a survivor is a hole in the tests. An edit whose place
+Run by hand, five minutes on one quiet core; a survivor is a hole in the tests. An edit whose place
 is gone is an error: move it. Name the tests narrowly, so that a run of all stays short.
 """
 

@@ -59,7 +59,7 @@ def test_fid_features_come_from_the_given_weights(tmp_path):
     path = str(tmp_path / "inception.pth")
     plain = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], path)
     expected = plain((images * 255).round().byte())[0]  # the bytes of the image file
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert torch.equal(found, expected)  # an untrained network hardly tells images apart
     weights["Conv2d_1a_3x3.conv.weight"] *= 2
     weights["Conv2d_1a_3x3.bn.bias"] += 1
     torch.save(weights, tmp_path / "changed.pth")
