@@ -35,6 +35,7 @@ class AdapterLossWeights(ComponentSettings):
     logit_scale_cap: float = later_setting(
         100.0,
         "of l_r: its largest inverse temperature; 0: none, as in the released code",
+        unit="factor of a cosine",
         source="CLIP",
         ge=0,
         le=_HEAVIEST,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+
+from pydantic import model_validator
 
 from gill.decision import DecisionSettings
-from gill.settings import MOST, PAPER, setting, with_default
+from gill.settings import MOST, PAPER, later_setting, setting, with_default
 from gill.training import Optimization
 from tasks.config.base import EMBEDDED, PLAIN, SplitName, Unique, contents
 from tasks.config.training import TrainingConfig
@@ -51,8 +53,22 @@ class DecisionConfig(TrainingConfig, DecisionSettings):
         "as_is: as they come; weight: in the loss; resample: in the batches",
         source=EMBEDDED,
     )
+    full_batch: bool = later_setting(
+        False,
+        "each step sees every training prompt once, as in the released code, and no batch_size",
+        source="batches, as in the other stages",
+    )
     ablations: Annotated[tuple[Literal["retrieval_score"], ...], Unique] = setting(
         ("retrieval_score",),
         "models with a further feature, trained beside the main one to be compared and not kept",
         source=PLAIN,
     )
+
+    @model_validator(mode="after")
+    def _drawn_or_whole(self) -> Self:
+        if self.full_batch and self.rare_classes == "resample":
+            raise ValueError(
+                "full_batch takes each prompt once and rare_classes is 'resample', which draws "
+                "them; set rare_classes to 'weight' or 'as_is'"
+            )
+        return self

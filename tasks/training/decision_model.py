@@ -72,9 +72,12 @@ def train_decision_model(
 
     def batches(start: int) -> Iterator[DecisionBatch]:
         while True:
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + start)
-            chosen = torch.multinomial(in_draw, config.batch_size, True, generator=generator)
-            yield DecisionBatch(states[rows[chosen]], targets[chosen])
+            if config.full_batch:
+                yield training.batch(states)
+            else:
+                generator = torch.Generator().manual_seed(config.seed * 1_000_003 + start)
+                chosen = torch.multinomial(in_draw, config.batch_size, True, generator=generator)
+                yield DecisionBatch(states[rows[chosen]], targets[chosen])
             start += 1
 
     held = held_out.batch(states)
