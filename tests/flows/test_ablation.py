@@ -28,7 +28,8 @@ def test_a_wrong_point_is_refused_before_the_first_run(var, wrong, message):
 
 @pytest.mark.timeout(600)
 def test_the_sweeps_reuse_what_does_not_change(var, prefect_server):
-    ablation("tiny", kinds=("gill", "linear"), tokens=(2,), seeds=2)
+    cheap = {"mapper.steps": 4, "decision.steps": 5, "evaluate.images": 6}
+    ablation("tiny", kinds=("gill", "linear"), tokens=(2,), seeds=2, overrides=cheap)
     made = {
         stage.name: len([p for p in stage.iterdir() if p.is_dir()])
         for stage in (var / "store").iterdir()
