@@ -45,13 +45,13 @@ class PipelineConfig(GenerationLossWeight, Config):
         return JointConfig.composed(self.adapters, self.mapper, self)
 
     @model_validator(mode="after")
-    def _whole_parts_for_workers(self) -> Self:
-        """Each worker gets a part of a batch, and all parts are of a size."""
+    def _rows_for_workers(self) -> Self:
+        """Each worker gets rows of a batch; they need not be as many."""
         for name, stage in (("adapters", self.adapters), ("mapper", self.mapper)):
-            if stage.batch_size % self.runtime.workers:
+            if self.runtime.workers > stage.batch_size:
                 raise ValueError(
-                    f"runtime.workers is {self.runtime.workers}; it must divide {name}.batch_size, "
-                    f"which is {stage.batch_size}"
+                    f"runtime.workers is {self.runtime.workers}; it must be at most "
+                    f"{name}.batch_size, which is {stage.batch_size}"
                 )
         return self
 

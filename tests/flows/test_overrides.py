@@ -142,7 +142,7 @@ def test_most_settings_are_tried():
     ("overrides", "message"),
     [
         ({"mapper.hidden_dim": 30, "mapper.heads": 4}, "heads is 4; it must divide hidden_dim"),
-        ({"runtime.workers": 3}, r"runtime\.workers is 3; it must divide adapters\.batch_size"),
+        ({"runtime.workers": 9}, r"runtime\.workers is 9; it must be at most adapters\.batch_size"),
         ({"adapters.accumulate": 9}, "accumulate is 9; it must be at most batch_size, which is 8"),
         ({f"adapters.{n}_weight": 0 for n in ("captioning", "img_prediction", "retrieval")},
          "one must be above 0"),
