@@ -227,6 +227,8 @@ def load_pretrained(name: str, pretrained: str, device: torch.device) -> VisionE
     import open_clip
 
     name = check_named(name, pretrained)
+    if pretrained.startswith("~"):
+        pretrained = str(Path(pretrained).expanduser())
     check_activation(name, pretrained)
     check_size(name, pretrained)
     try:

@@ -35,6 +35,11 @@ def identity(kind: str, part: PartConfig) -> str:
         found["package"] = package_version(PACKAGES[kind])
         files = {"vision": [HEADS], "generator": sorted(GENERATOR.rglob("*.*"))}.get(kind, [])
         found["files"] = [file_digest(f) for f in files if f.suffix in {".safetensors", ".json"}]
-    elif Path(part.name).is_dir():
-        found["files"] = folder_digest(Path(part.name))
+    else:
+        folder = Path(part.name.removeprefix("local-dir:")).expanduser()
+        if folder.is_dir():
+            found["files"] = folder_digest(folder)
+        checkpoint = Path(str(getattr(part, "pretrained", ""))).expanduser()
+        if checkpoint.is_file():
+            found["checkpoint"] = file_digest(checkpoint)
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 import os
 
-from tasks.config.parts import LanguageConfig
+from tasks.config.parts import LanguageConfig, VisionConfig
 from tasks.parts.identity import identity
 
 
@@ -28,3 +28,16 @@ def test_a_folder_is_what_its_files_are(tmp_path):
     assert second != first
     (tmp_path / "config.json").write_text("{}")
     assert identity("language", part) not in {first, second}
+
+
+def test_a_folder_is_known_by_what_it_holds_however_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    weights = tmp_path / "clip" / "open_clip_model.safetensors"
+    weights.parent.mkdir()
+    for name, tag in (("local-dir:~/clip", ""), ("~/clip", ""), ("ViT-L-14", str(weights))):
+        part = VisionConfig(name=name, pretrained=tag)
+        found = []
+        for content in (b"one", b"other"):
+            weights.write_bytes(content)
+            found.append(identity("vision", part))
+        assert found[0] != found[1], name
