@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from micro_engine import R, build, flat_image, plain_embeddings
 from torch import nn
 
+from gill.backbones.language_checks import Abilities
 from gill.backbones.testing import micro_models
 from gill.inference.decoding import decode
 from gill.inference.engine import GillEngine
@@ -143,7 +144,7 @@ class Scripted(nn.Module):
         self.dim, self.tied, self.name, self.max_positions = self.vocab_size + 1, True, "script", 64
         self.embedding = nn.Embedding(self.vocab_size, self.dim)
         self.tokenizer, self.dtype, self.device = self.words, torch.float32, torch.device("cpu")
-        self.embed_scale, self.fed = 1.0, []
+        self.embed_scale, self.fed, self.abilities = 1.0, [], Abilities()
 
     def cap(self, logits):
         return logits
@@ -157,16 +158,23 @@ class Scripted(nn.Module):
     def logits(self, hidden):
         return hidden[..., : self.vocab_size]
 
+    def before_head(self, hidden):
+        return hidden
+
     def hidden(self, embeddings, mask, past=None, use_cache=False):
-        self.fed.append(mask[:, -embeddings.shape[1] :].sum(-1).tolist())
+        new = mask[:, -embeddings.shape[1] :].bool()
+        self.fed.append(new.sum(-1).tolist())
         out = torch.zeros(*embeddings.shape[:2], self.dim)
-        said = past or [0] * len(mask)
+        said = past or [[0, 0] for _ in mask]  # letters, and [IMG] tokens that were read
+        shown = (embeddings[..., -1] == 1) & new  # their embeddings, which no letter has
         for row, script in enumerate(self.scripts):
-            if said[row] < len(script) and self.fed[-1][row]:
-                letter = script[said[row]]
+            said[row][1] += int(shown[row].sum())
+            inside = bool(shown[row, -1]) and said[row][1] % R
+            if said[row][0] < len(script) and self.fed[-1][row] and not inside:
+                letter = script[said[row][0]]
                 at = {"*": self.vocab_size, ".": 2}.get(letter) or self.tokenize([letter], 1)[0][0]
                 out[row, -1, at] = 10.0
-                said[row] += 1
+                said[row][0] += 1
         return out, said
 
 
@@ -348,7 +356,7 @@ def test_settings_and_lists_that_do_not_fit_are_refused(engine):
         engine.generate("x", steps=0)
     with pytest.raises(ValueError, match="2 prompts, 1 seeds and 2 sets"):
         engine.generate_batch(["x", "y"], seeds=[1])
-    with pytest.raises(TypeError, match="tempreature"):
+    with pytest.raises(ValueError, match="tempreature is no setting"):
         engine.generate("x", tempreature=1.0)
 
 
