@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 _SHOWN = 8  # tensors of a kind that a message lists
+# Buffers that older versions of the libraries saved and newer ones compute: they hold no weights.
+_LEFTOVERS = re.compile(
+    r"(^|\.)(version|masked_bias|position_ids|inv_freq|attn\.bias|attn\.attention\.bias"
+    r"|attention\.bias)$"
+)
 
 
 class IncompleteWeightsError(ValueError):
@@ -33,7 +38,7 @@ def check_whole(name: str, info: Mapping[str, Any]) -> None:
     problems = [
         _listed("lacks", info.get("missing_keys") or ()),
         _listed("has in other shapes", shapes),
-        _listed("has beside them", info.get("unexpected_keys") or ()),
+        _listed("has beside them", filter(_is_weight, info.get("unexpected_keys") or ())),
         _listed("could not be read:", map(str, info.get("error_msgs") or ())),
     ]
     found = "; ".join(problem for problem in problems if problem)
@@ -106,6 +111,10 @@ def check_language_folder(name: str, key: str) -> None:
     if gguf:
         raise ValueError(f"{key} is {name!r}, which holds GGUF files alone; {_remedy(gguf[0])}")
     raise ValueError(f"{key} is {name!r}, a folder without config.json: it holds no model")
+
+
+def _is_weight(key: str) -> bool:
+    return _LEFTOVERS.search(key) is None
 
 
 def _listed(what: str, keys: Iterable[str]) -> str:

@@ -53,6 +53,15 @@ def test_tensors_that_are_missing_left_over_or_misshapen_are_listed(folder, chan
         load_pretrained(str(folder), "float32", CPU)
 
 
+def test_buffers_of_older_versions_are_no_weights(folder):
+    old = ("model.decoder.version", "model.layers.0.attn.bias", "h.0.attn.masked_bias")
+    edit(folder, lambda w: w.update({name: torch.ones(1) for name in old}))
+    assert load_pretrained(str(folder), "float32", CPU).dim == 32
+    edit(folder, lambda w: w.update({"model.layers.0.c_attn.bias": torch.ones(1)}))
+    with pytest.raises(IncompleteWeightsError, match=r"has beside them model\.layers\.0\.c_attn"):
+        load_pretrained(str(folder), "float32", CPU)
+
+
 def test_an_adapter_a_gguf_folder_and_an_empty_folder_are_refused(folder, tmp_path):
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     with pytest.raises(ValueError, match=r"holds an adapter .*merge_and_unload"):
