@@ -19,7 +19,6 @@ TESTED_IN = {
     "data/embedded/build_pack.py": "data/sources/test_embedded_pack.py",
     # They start servers and processes; one set of these serves all their tests.
     "flows/cli/runs.py": "flows/test_cli.py",
-    "flows/local/environment.py": "flows/local/test_prefect_server.py",
     "flows/local/follow.py": "flows/local/test_services.py",
     "flows/local/run.py": "flows/local/test_services.py",
     "flows/local/summary.py": "flows/test_summary.py",

@@ -15,8 +15,10 @@ PRIVATE = 0o077  # the umask: what servers and runs write is for their user alon
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that only its user can enter."""
+    """Make a folder that only its user can enter; one that was made wider is closed."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.stat().st_mode & PRIVATE:
+        path.chmod(0o700)
     return path
 
 
