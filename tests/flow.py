@@ -1,6 +1,7 @@
 """Runs the flow in a process of its own, with a Prefect server and folders of the test's own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,13 @@ def started(tmp_path: Path, var: Path, *arguments: str) -> subprocess.Popen[str]
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=_as_from_a_terminal,  # noqa: PLW1509 it takes no lock
     )
+
+
+def _as_from_a_terminal() -> None:
+    # A shell starts what is to run in the background with SIGINT ignored, and children inherit it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def pipeline(tmp_path: Path, var: Path, *arguments: str) -> str:

@@ -3,7 +3,7 @@
 import pytest
 from hostile import limits, listed, settings
 
-from data.download.image_shards import STATS
+from data.download.image_shards import FAILURES, IMAGES, STATS
 from data.download.plan import IdentityError, jobs, planned, prepare
 from data.download.settings import ImageRules
 from data.sources.captioned_urls import CaptionedUrls
@@ -14,6 +14,9 @@ def rows(count=25):
 
 
 def finish(plan, name, passes=0):
+    """Give a shard its three files; only what it says of its passes is read here."""
+    for folder in (IMAGES, FAILURES):
+        plan.store.write(f"{folder}/{name}.parquet", lambda handle: handle.write(b"x"))
     plan.store.write_json(f"{STATS}/{name}.json", {"passes": passes})
 
 
@@ -22,6 +25,7 @@ def test_a_plan_has_the_shards_that_are_not_finished(tmp_path):
     plan = prepare(source, given)
     assert plan.rows == {"train": 25}
     assert plan.unfinished(0) == ["train-00000", "train-00001", "train-00002"]
+    plan.store.write_json(f"{STATS}/train-00000.json", {"passes": 0})  # proves nothing alone
     finish(plan, "train-00001")
     finish(plan, "train-00002", passes=1)
     assert plan.unfinished(0) == ["train-00000"]

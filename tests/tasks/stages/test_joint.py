@@ -5,6 +5,8 @@ import torch
 from small_store import LLM, TARGET, R, SmallStore, tiny_context
 
 from data.artifacts import TrainedMapper
+from data.io.journal import contents, files_in
+from data.manifest import Manifest, described, write_manifest
 from gill.losses import GenerationLossWeight
 from tasks.config.adapters import AdaptersConfig
 from tasks.config.mapper import JointConfig, MapperConfig
@@ -59,10 +61,9 @@ def test_the_weight_of_the_generation_loss_reaches_the_tokens(store, tmp_path):
 def test_the_mapper_is_read_as_one_of_the_stage_mapper(store, tmp_path):
     made = trained(store, tmp_path / "joint" / "f")
     assert isinstance(made, TrainedMapper)
-    from data.artifacts import Manifest, describe_files, write_manifest
-
     config = {"kind": "linear", "baselines": []}
-    manifest = Manifest("joint", 1, "f", config, {}, {}, describe_files(made.path))
+    held = {p.relative_to(made.path).as_posix(): contents(p) for p in files_in(made.path)}
+    manifest = Manifest("joint", 1, "f", config, {}, {}, described(made.path, held))
     write_manifest(made.path, manifest)
     mapper = load_mapper(made, torch.device("cpu"))
     found = mapper(torch.randn(2, R, LLM), torch.zeros(R, LLM))
