@@ -37,11 +37,12 @@ def plan(
 
         config = resolve(recipe, overrides)
     from data.sources.base import SourceError
+    from flows.local.environment import private_files
     from flows.pipeline import dag
     from tasks.runner.dag import plan as planned_stages
     from tasks.runner.planning import explain, room_missing
 
-    with as_command_error(SourceError, OSError):
+    with as_command_error(SourceError, OSError), private_files():
         found = explain(planned_stages(dag(config.schedule), config), force)
     print(json.dumps([asdict(stage) for stage in found], indent=1) if as_json else _table(found))
     if missing := room_missing(found):

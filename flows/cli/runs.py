@@ -61,8 +61,10 @@ def run(
         config = resolve(recipe, overrides)
     with as_command_error(ValueError, OSError):
         from flows.checks import check_run
+        from flows.local.environment import private_files
 
-        check_run(config, stage, force)
+        with private_files():
+            check_run(config, stage, force)
     from flows.local import run as local
     from flows.local.automations import BlockError
     from flows.local.services import ServiceError

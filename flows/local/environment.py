@@ -6,7 +6,8 @@ import base64
 import os
 import secrets
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tasks.paths import HOST, ROOT, mlflow_url, prefect_port, prefect_url, var_folder
@@ -20,6 +21,16 @@ def private_folder(path: Path) -> Path:
     if path.stat().st_mode & PRIVATE:
         path.chmod(0o700)
     return path
+
+
+@contextmanager
+def private_files() -> Iterator[None]:
+    """What is written meanwhile is for its user alone."""
+    before = os.umask(PRIVATE)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def temporary_folder() -> Path:
@@ -95,6 +106,9 @@ def server_settings(port: int) -> dict[str, str]:
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_UI_API_URL": "/api",  # of the page's own origin, also through a forwarded port
+        # `prefect deployment run --watch` shows what a run logs, and so why it failed.
+        "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
+        "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
     }
     auth = auth_string()
     return settings if auth is None else {**settings, "PREFECT_SERVER_API_AUTH_STRING": auth}

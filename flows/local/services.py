@@ -6,7 +6,6 @@ that is found on a port and was not started by it is named, and never used or st
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from flows.local import ports, processes
-from flows.local.environment import PRIVATE, environment, private_folder, write_client_settings
+from flows.local.environment import (
+    PRIVATE,
+    environment,
+    private_files,
+    private_folder,
+    write_client_settings,
+)
 from tasks.paths import HOST, ROOT, mlflow_port, mlflow_url, prefect_port, prefect_url, var_folder
 from tasks.tracking.databases import being_made, prepare_mlflow, repair
 
@@ -110,11 +115,10 @@ def starting_alone(say: Say) -> Iterator[None]:
     except Timeout:
         say("another command is starting the servers; waiting for it")
         lock.acquire()
-    before = os.umask(PRIVATE)
     try:
-        yield
+        with private_files():
+            yield
     finally:
-        os.umask(before)
         lock.release()
 
 
