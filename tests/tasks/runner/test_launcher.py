@@ -153,7 +153,7 @@ def test_a_dead_rank_ends_the_stage_with_its_log(inputs, tmp_path):
 def test_an_error_in_a_rank_is_shown(inputs, tmp_path):
     call = call_of(inputs, tmp_path / "out", **ENDLESS)
     broken = replace(call, inputs={"images": inputs["images"]})
-    with pytest.raises(StageWorkerError, match=r"(?s)adapters ended because of worker.*'features'"):
+    with pytest.raises(StageWorkerError, match=r"adapters ended because of worker \d.*'features'"):
         launcher.run(broken, logging.getLogger("test"), 2)
     assert not ranks_of(call.context.out)
 
@@ -187,3 +187,19 @@ if __name__ == "__main__":
     needs = stage_named("adapters").needs
     made = {n: needs[n](n, n, Path(path)) for n, path in json.loads(sys.argv[1]).items()}
     launcher.run(call_of(made, Path(sys.argv[2]), **ENDLESS), logging.getLogger("test"), 2)
+
+
+def test_the_cause_is_the_last_exception_and_all_that_it_says(tmp_path):
+    log = tmp_path / "worker-0.log"
+    printed = log.with_suffix(".err")
+    printed.write_text("some library says\nERROR: nothing of note\n")
+    assert launcher.cause_in(log) == ""
+    first = "Traceback (most recent call last):\n  File x\nKeyError: 'one'\n"
+    printed.write_text(
+        f"noise\n{first}\nDuring handling ...\n\n{first}ValueError: two\nwith a line\n"
+    )
+    assert launcher.cause_in(log) == "KeyError: 'one' ValueError: two with a line"
+    printed.write_text(
+        "[rank1]: Traceback (most recent call last):\n[rank1]:   File x\n[rank1]: OSError: full\n"
+    )
+    assert launcher.cause_in(log) == "OSError: full"
