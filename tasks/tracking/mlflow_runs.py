@@ -45,6 +45,9 @@ def tracking_uri() -> str:
 def _client(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    if uri.startswith("sqlite:///"):
+        # Else MLflow makes the tables itself, in every process that comes first, all at once.
+        prepare_mlflow(Path(uri.removeprefix("sqlite:///")), print)
     import mlflow
 
     # Not mlflow.set_tracking_uri: it writes into the environment, which children would inherit.
@@ -58,22 +61,16 @@ def client() -> MlflowClient:
 
 def experiment_id() -> str:
     """The experiment ``gill``; made once, by one process, with its artifacts under ``var/``."""
+    known = client()  # before the lock, which it takes too while it makes tables
     var_folder().mkdir(parents=True, exist_ok=True)
-    _prepare(tracking_uri())
     with FileLock(var_folder() / "mlflow.lock", mode=0o600):
-        found = client().get_experiment_by_name(EXPERIMENT)
+        found = known.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
         location = (var_folder() / "mlartifacts").as_uri()
         # Without this kind MLflow's page takes the runs for evaluations of prompts.
         tags = {"mlflow.experimentKind": "custom_model_development"}
-        return str(client().create_experiment(EXPERIMENT, location, tags))
-
-
-@cache
-def _prepare(uri: str) -> None:
-    if uri.startswith("sqlite:///"):
-        prepare_mlflow(Path(uri.removeprefix("sqlite:///")), print)
+        return str(known.create_experiment(EXPERIMENT, location, tags))
 
 
 @cache
