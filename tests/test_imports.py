@@ -19,8 +19,7 @@ ONLY_IN = {
     "diffusers": {"gill/backbones/image_generator.py", "gill/backbones/pipelines.py",
                   "gill/backbones/testing/micro_generators.py",
                   "gill/backbones/embedded/generator.py",
-                  "gill/backbones/testing/micro_models.py",
-                  "tasks/training/embedded_backbones.py"},
+                  "gill/backbones/testing/micro_models.py"},
 }  # fmt: skip
 
 

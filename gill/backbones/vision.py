@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from gill.backbones.packages import packaged
 from gill.backbones.vision_names import check_activation, check_named, check_size
 from gill.backbones.whole import IncompleteWeightsError
+from gill.training import autocast
 
 EMBEDDED_IMAGE_SIZE = 160
 EMBEDDED_DIM = 256
@@ -34,6 +35,7 @@ class VisionEncoder(nn.Module):
 
     Attributes:
         pooled_dim: width of the pooled feature.
+        precision: of the tower's matrix products, ``float32`` unless a recipe sets it.
     """
 
     def __init__(self, model: Any, preprocess: Any, tokenizer: Any, name: str) -> None:
@@ -42,6 +44,7 @@ class VisionEncoder(nn.Module):
         # Convolutions are up to 1.6 times as fast on a CPU in this layout, and no slower elsewhere.
         self.to(memory_format=torch.channels_last)
         self.requires_grad_(False).eval()
+        self.precision = "float32"
         size = model.visual.image_size
         self.image_size = int(size[0] if isinstance(size, tuple | list) else size)
         mean = getattr(model.visual, "image_mean", None) or (0.5, 0.5, 0.5)
@@ -85,6 +88,10 @@ class VisionEncoder(nn.Module):
         """Pooled features ``(n, pooled_dim)`` of prepared images, before the projection."""
         visual = self.model.visual
         pixels = pixels.to(self.device, memory_format=torch.channels_last)
+        with autocast(self.device, self.precision):
+            return self._feature(visual, pixels).float()
+
+    def _feature(self, visual: Any, pixels: Tensor) -> Tensor:
         if hasattr(visual, "trunk"):  # timm towers: `head` is the projection
             return torch.as_tensor(visual.trunk(pixels))
         if not hasattr(visual, "_pool"):

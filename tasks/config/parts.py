@@ -96,6 +96,7 @@ class VisionConfig(PartConfig):
     """The image-text model: ``embedded``, ``tiny`` or an open_clip name and its pretraining tag."""
 
     pretrained: Line = setting("", "pretraining tag of open_clip", source="each recipe's own")
+    precision: Precision = setting("float32", "of the tower's matrix products", source="exact")
 
 
 class GeneratorConfig(PartConfig, Sampling):

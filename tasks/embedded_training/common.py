@@ -19,7 +19,7 @@ from gill.training import Trainer
 logger = logging.getLogger("gill.backbones")
 
 FOLDER = Path(__file__).parents[2] / "var" / "embedded_training"
-SHIPPED = Path(__file__).parents[2] / "data" / "embedded" / "weights_scenes"
+SHIPPED = Path(__file__).parents[2] / "data" / "embedded" / "weights"
 
 
 def only_shipped(checkpoint: Path, shipped: Path) -> bool:
