@@ -145,7 +145,7 @@ def train_generator(
         learning_rate=LEARNING_RATE,
         betas=(0.9, 0.99),
         warmup_steps=200,
-        schedule="step",
+        schedule="trapezoid",
         precision="bfloat16",
         seed=1,
     )

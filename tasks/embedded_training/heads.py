@@ -121,7 +121,7 @@ def cached(folder: Path) -> dict[str, Any]:
     """All features, computed once."""
     path = folder / "head_features.pt"
     if path.exists():
-        return dict(torch.load(path, weights_only=False))
+        return dict(torch.load(path, weights_only=True))
     extractor, world = Extractor(folder), World()
     train = [world.scene("train", i) for i in range(SCENES)]
     tested = [world.scene("test_new", i) for i in range(TESTED)]
