@@ -14,6 +14,7 @@ from gill.decision import CHOICES, confident_label
 from gill.inference.engine import GillEngine
 from gill.mapper import Mapper
 from tasks.config.evaluation import EvaluateConfig
+from tasks.evaluation.contact_sheet import cards, contact_sheet
 from tasks.evaluation.decision_labels import votes_of
 from tasks.evaluation.decision_scores import held_out_metrics
 from tasks.evaluation.generated_images import GILL, TO_TRUE, GenerationSuite, ImageSet, over_seeds
@@ -101,11 +102,14 @@ class HeldOutSuites:
         metrics = {"retrieved_image_text_similarity": fmean(r["retrieved_score"] for r in scored)}
         metrics |= held_out_metrics(labels, choices, [r["nearest"] for r in scored], made.metrics)
         count = min(self.config.gallery, sum(row["image"] is not None for row in scored))
-        first = [row["retrieved_key"] for row in scored[:count]]
+        generated = [opened(row["image"] or b"") for row in scored[:count]]
+        retrieved = [*self.stored.opened([row["retrieved_key"] for row in scored[:count]])]
+        shown = cards(prompts.captions, generated, retrieved, probabilities.tolist())
+        self.log.figure("contact_sheet", contact_sheet(shown))
         return metrics, {
             **self._beside(prompts, count),
-            GILL: [opened(row["image"] or b"") for row in scored[:count]],
-            "retrieved": [*self.stored.opened(first)],
+            GILL: [*generated],
+            "retrieved": [*retrieved],
             "decision": [f"{CHOICES[c]} ({float(p[c]):.2f})"
                          for c, p in zip(choices[:count], probabilities[:count], strict=True)],
             "votes say": ["same" if x is None else CHOICES[x] for x in labels[:count]],

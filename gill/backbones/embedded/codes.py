@@ -79,6 +79,14 @@ class TruthCodes(nn.Module):
         return found
 
 
+def swapped_groups(truth: Tensor) -> Tensor:
+    """Truth columns with the first two groups in the other order, where there are two."""
+    other = truth.clone()
+    two = truth[:, 3] > 0
+    other[two, :3], other[two, 3:6] = truth[two, 3:6], truth[two, :3]
+    return other
+
+
 def code_loss(codes: TruthCodes, rows: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Squared distance to the true rows, and the mean cross-entropy of the columns."""
     distance = (rows.float() - codes(truth)).square().mean()

@@ -11,6 +11,7 @@ CAPTION_DROPOUT = 0.1
 ROW_DROPOUT = 0.04  # of each row by itself: captions that do not say all are drawn too
 WEIGHT_CAP = 5.0
 CONDITION_NOISE = 0.4
+UNSURE_OF_ORDER, UNSURE_OF_ALL = 0.35, 0.15  # shares of the images
 
 
 class MovingAverage(nn.Module):
@@ -37,6 +38,25 @@ class MovingAverage(nn.Module):
         ours: list[Tensor] = list(self.average.parameters())
         theirs: list[Tensor] = list(module.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - decay)
+
+
+def unsure(rows: Tensor, swapped: Tensor) -> Tensor:
+    """Rows as they come from a mapper that is not sure what the caption says.
+
+    What minimises a squared distance to the rows is their mean over all that may be true. For some
+    images, rows are mixed with those of another order of their groups, or with the mean of the
+    batch. The share of the true rows has density 2w, so that ``w`` of the images with a mixture
+    ``w`` to ``1 - w`` of two orders have the first of them: the UNet learns what a mixture means.
+
+    Args:
+        rows, swapped: ``(n, rows, width)``; ``swapped`` equals ``rows`` where there is one order.
+    """
+    count = len(rows)
+    share = torch.rand(count, 1, 1).sqrt()
+    kind = torch.rand(count, 1, 1)
+    other = torch.where(kind < UNSURE_OF_ORDER, swapped, rows.mean(0))
+    share = torch.where(kind < UNSURE_OF_ORDER + UNSURE_OF_ALL, share, 1.0)
+    return share * rows + (1 - share) * other
 
 
 def velocity_loss(

@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from gill.backbones.embedded.codes import TruthCodes, TruthSizes, code_accuracy, code_loss
+from gill.backbones.embedded.codes import (
+    TruthCodes,
+    TruthSizes,
+    code_accuracy,
+    code_loss,
+    swapped_groups,
+)
 
 SIZES = TruthSizes(objects=21, numbers=3, sizes=4, arrangements=13, grounds=18)
 CODES = TruthCodes(SIZES, 128)
@@ -64,3 +70,15 @@ def test_every_factor_changes_its_own_row_only(column):
     changed = (CODES(truth) != CODES(other)).any(-1)[0]
     row = 3 if column == 9 else 4 if column == 10 else column // 3
     assert changed.nonzero().flatten().tolist() == [row]
+
+
+def test_swapped_groups_are_another_order_of_the_same_two():
+    truth = truths(60)
+    truth[:, (0, 3)] = truth[:, (0, 3)].clamp(min=1)
+    truth[:20, 3:6] = torch.tensor([0, -1, -1])  # one group
+    other = swapped_groups(truth)
+    assert torch.equal(other[:20], truth[:20])
+    assert torch.equal(other[20:, :3], truth[20:, 3:6])
+    assert torch.equal(other[20:, 3:6], truth[20:, :3])
+    assert torch.equal(other[:, 6:], truth[:, 6:])
+    assert torch.equal(swapped_groups(other), truth)

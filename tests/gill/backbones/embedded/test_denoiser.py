@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from gill.backbones.embedded.denoiser import MovingAverage, sample_latents, velocity_loss
+from gill.backbones.embedded.denoiser import (
+    UNSURE_OF_ALL,
+    UNSURE_OF_ORDER,
+    MovingAverage,
+    sample_latents,
+    unsure,
+    velocity_loss,
+)
 from gill.backbones.image_generator import new_sampler, new_scheduler
 from gill.backbones.testing import micro_models
 
@@ -68,3 +75,26 @@ def test_guidance_of_one_asks_nothing_of_the_empty_caption(unet):
             sample_latents(unet, new_sampler(), rows, empty, 0, 2, guidance) for empty in empties
         )
         assert torch.allclose(one, other, atol=1e-4) == equal
+
+
+def test_rows_of_a_mapper_that_is_not_sure_are_mixtures_of_known_shares():
+    torch.manual_seed(0)
+    count = 20_000
+    rows = torch.zeros(count, 1, 2)
+    rows[:, 0, 0] = 1.0  # one order along the first axis, the other along the second
+    swapped = rows.flip(-1)
+    mixed = unsure(rows, swapped)[:, 0]
+    torch.testing.assert_close(mixed.sum(1), torch.ones(count))
+    share = mixed[:, 0][mixed[:, 1] > 0]
+    assert len(share) / count == pytest.approx(UNSURE_OF_ORDER, abs=0.01)
+    assert float(share.mean()) == pytest.approx(2 / 3, abs=0.01)  # of the density 2w
+    # Of mixtures with the other share, as many are of the other order as their share says.
+    like = (share > 0.7).sum() / ((share > 0.7).sum() + (share < 0.3).sum())
+    assert float(like) == pytest.approx((1 - 0.49) / (1 - 0.49 + 0.09), abs=0.02)
+
+
+def test_rows_without_another_order_are_mixed_with_the_mean_alone():
+    torch.manual_seed(0)
+    rows = torch.randn(4000, 2, 3)
+    moved = (unsure(rows, rows) - rows).flatten(1).abs().amax(1) > 1e-5
+    assert float(moved.float().mean()) == pytest.approx(UNSURE_OF_ALL, abs=0.02)
