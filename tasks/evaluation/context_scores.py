@@ -89,7 +89,8 @@ def differences(scores: Sequence[ContextScores]) -> list[Difference]:
 
 def _differences(name: str, what: str, a: ContextScores, b: ContextScores) -> list[Difference]:
     found = []
-    for measure in a.values:
+    # Of some factors, such as the order of two things, one of them may have no case.
+    for measure in [m for m in a.values if m in b.values]:
         values = a.values[measure].mean(0) - b.values[measure].mean(0)
         values = values[~values.isnan()]  # of cases that have what is measured
         error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else 0.0
