@@ -14,7 +14,7 @@ import platform
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,8 +109,11 @@ class OpenShard:
             }
         )
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, noted: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Write the three files and return the statistics.
+
+        Args:
+            noted: what else the statistics are to say.
 
         Raises:
             WriteError: there is no room; nothing with a final name was changed by the failed write.
@@ -137,6 +140,7 @@ class OpenShard:
             "finished": time.time(),
             "made_by": f"{platform.node()}/{os.getppid()}",  # the process that has the workers
             "sha256": {name: digest for name, digest in digests.items() if digest},
+            **(noted or {}),
         }
         self.store.write_json(f"{STATS}/{self.name}.json", stats)
         self.close()

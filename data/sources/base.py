@@ -7,11 +7,14 @@ the number of a row is stable and so is the shard that holds it. No two rows hav
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
+from typing import Protocol, TypeVar
 
 from data.faults import Tolerance
+
+Item = TypeVar("Item")
 
 
 class SourceError(ValueError):
@@ -68,6 +71,43 @@ class SourceSettings:
     revision: str = "main"
 
 
+@dataclass
+class Bookmarks:
+    """Where to begin in a split, and which files begin where, as far as somebody has read them.
+
+    So whoever goes on with finished work need not read again what that was made of.
+
+    Attributes:
+        start: number of the first row of the split that is wanted.
+        known: number of a row -> number of the file that it is the first of; rows are counted from
+            the first file's first, whatever part of them the split takes.
+        new: of these, what was noted since ``take`` was called.
+    """
+
+    start: int = 0
+    known: dict[int, int] = field(default_factory=dict)
+    new: dict[int, int] = field(default_factory=dict)
+
+    def note(self, row: int, file: int) -> None:
+        """The file ``file`` begins with the row ``row``, be they there or not."""
+        self.known[row] = self.new[row] = file
+
+    def take(self) -> dict[int, int]:
+        """What was noted since the last time."""
+        taken, self.new = self.new, {}
+        return taken
+
+    def nearest(self, row: int) -> tuple[int, int]:
+        """The last row at or before ``row`` that a file is known to begin with, and that file."""
+        at = max((known for known in self.known if known <= row), default=0)
+        return at, self.known.get(at, 0)
+
+
+def wanted_of(rows: Iterable[Item], bookmarks: Bookmarks | None) -> Iterator[Item]:
+    """The rows from ``bookmarks.start`` on, of a source that must read those before too."""
+    return islice(rows, 0 if bookmarks is None else bookmarks.start, None)
+
+
 class Source(Protocol):
     """A stream of pairs by split, with an identity that changes when its contents do."""
 
@@ -81,8 +121,13 @@ class Source(Protocol):
     def splits(self) -> list[str]:
         """Names of the splits, in the order in which they are written."""
 
-    def pairs(self, split: str) -> Iterator[Pair | Rejected]:
-        """Stream the rows of a split, always in the same order."""
+    def pairs(self, split: str, bookmarks: Bookmarks | None = None) -> Iterator[Pair | Rejected]:
+        """Stream the rows of a split, always in the same order.
+
+        Args:
+            bookmarks: where to begin, if not with the first row; a source notes in them what it
+                learns.
+        """
 
 
 def guarded(

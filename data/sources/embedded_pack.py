@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 import pyarrow.parquet as pq
 
 from data.io.journal import sha256_of
-from data.sources.base import Pair, SourceError, SourceSettings
+from data.sources.base import Bookmarks, Pair, SourceError, SourceSettings, wanted_of
 
 PACK = Path(__file__).parents[1] / "embedded"
 
@@ -43,12 +43,15 @@ class EmbeddedPack:
         """Train, validation and test: no title is in two of them."""
         return ["train", "validation", "test"]
 
-    def pairs(self, split: str) -> Iterator[Pair]:
+    def pairs(self, split: str, bookmarks: Bookmarks | None = None) -> Iterator[Pair]:
         """Stream the pairs of a split after checking the pack's checksum.
 
         Raises:
             SourceError: the pack is missing or differs from the checksum that is committed with it.
         """
+        return wanted_of(self._pairs(split), bookmarks)
+
+    def _pairs(self, split: str) -> Iterator[Pair]:
         path = self.folder / "pairs.parquet"
         if not path.exists():
             raise SourceError(f"the embedded pack is missing: {path}; restore it with git checkout")

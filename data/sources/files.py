@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import fsspec
+from fsspec.implementations.http import HTTPFileSystem, has_magic
 
 from data.io.identity import file_digest
-from data.sources.base import Pair, Rejected, SourceError, SourceSettings
+from data.sources.base import Bookmarks, Pair, Rejected, SourceError, SourceSettings
+from data.sources.http_stream import HttpStream
 
 _MOST_FILES = 1_000_000  # of a range in a path
+_VERSIONS = ("ETag", "etag", "mtime", "created", "blob_id")  # as file systems name them
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,20 @@ class FileSource:
                 )
         return found
 
-    def pairs(self, split: str) -> Iterator[Pair | Rejected]:
+    def pairs(self, split: str, bookmarks: Bookmarks | None = None) -> Iterator[Pair | Rejected]:
         """Stream the rows of a split."""
+        bookmarks = Bookmarks() if bookmarks is None else bookmarks
         start, stop = sliced(self.paths[split])[1]
-        return islice(self.rows(split), start, limited(start, stop, self.limit))
+        end, start = limited(start, stop, self.limit), start + bookmarks.start
+        at, rows = self.rows_near(split, start, bookmarks)
+        return islice(rows, start - at, None if end is None else max(0, end - at))
+
+    def rows_near(
+        self, split: str, row: int, bookmarks: Bookmarks
+    ) -> tuple[int, Iterator[Pair | Rejected]]:
+        """All rows of a split from a known one on, at or before ``row``, and that one's number."""
+        del row, bookmarks
+        return 0, self.rows(split)
 
     def rows(self, split: str) -> Iterator[Pair | Rejected]:
         """All rows of the files of a split."""
@@ -118,6 +131,10 @@ def braced(pattern: str) -> list[str]:
 def _listed(pattern: str) -> Iterator[str]:
     """The files of a pattern; one that is there by that very name is meant itself."""
     system, inner = fsspec.core.url_to_fs(pattern)
+    if isinstance(system, HTTPFileSystem):  # asking costs a request each, and ``describe`` asks
+        for part in braced(pattern):
+            yield from system.glob(part) if has_magic(part) else [part]
+        return
     parts = [pattern] if system.isfile(inner) else braced(pattern)
     for part in parts:
         inner = fsspec.core.url_to_fs(part)[1]
@@ -157,6 +174,10 @@ def describe(path: str) -> list[Any]:
     if local.exists():
         return [file_digest(local)]
     system, inner = fsspec.core.url_to_fs(path)
+    if isinstance(system, HTTPFileSystem):
+        with HttpStream(path, path) as stream:
+            found = stream.version()
+        return [path, found.size, found.etag or found.modified]
     about = system.info(inner)
-    version = about.get("ETag") or about.get("etag") or about.get("mtime") or about.get("created")
+    version = next((about[k] for k in _VERSIONS if about.get(k)), None)
     return [path, about.get("size"), str(version)]

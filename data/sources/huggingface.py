@@ -14,6 +14,7 @@ from typing import Any, Self
 from data.faults import Tolerance
 from data.io.identity import content_digest
 from data.sources.base import (
+    Bookmarks,
     Pair,
     Rejected,
     SourceError,
@@ -21,6 +22,7 @@ from data.sources.base import (
     guarded,
     printable,
     storable,
+    wanted_of,
 )
 from data.sources.files import limited, sliced
 from data.sources.opening import LARGEST_FILE, read_below
@@ -73,7 +75,7 @@ class HuggingFaceDataset:
         """Our names of the splits."""
         return list(self.splits_of)
 
-    def pairs(self, split: str) -> Iterator[Pair | Rejected]:
+    def pairs(self, split: str, bookmarks: Bookmarks | None = None) -> Iterator[Pair | Rejected]:
         """Stream the rows of a split.
 
         Raises:
@@ -84,7 +86,8 @@ class HuggingFaceDataset:
                 f"download.columns is {dict(self.columns)}; name caption, and image or url"
             )
         start, stop = sliced(self.splits_of[split])[1]
-        return islice(self._rows(split), start, limited(start, stop, self.limit))
+        rows = islice(self._rows(split), start, limited(start, stop, self.limit))
+        return wanted_of(rows, bookmarks)
 
     def _rows(self, split: str) -> Iterator[Pair | Rejected]:
         import datasets

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import gzip
+import io
 import lzma
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import fsspec
+from fsspec.compression import compr
+from fsspec.implementations.http import HTTPFileSystem
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import infer_compression
+from huggingface_hub import HfFileSystem
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+from data.sources.base import SourceError
+from data.sources.http_stream import HttpStream
 
 LARGEST_FILE = 64 << 20  # bytes, of an image
+_BUFFER = 1 << 20  # bytes of a stream
 _INFLATED = 100  # times its stored size is what no honest list or archive of images comes to
 _INFLATED_FROM = 64 << 20  # bytes
 
@@ -36,11 +46,11 @@ class Inflated:
     """A file as it is read, decompressed; one that grows beyond all measure is refused.
 
     Args:
-        most: bytes that may come out of it.
+        stored: tells how many of its stored bytes were read so far.
     """
 
-    def __init__(self, file: IO[bytes], most: int) -> None:
-        self._file, self._most, self._given = file, most, 0
+    def __init__(self, file: IO[bytes], stored: Callable[[], int]) -> None:
+        self._file, self._stored, self._given = file, stored, 0
 
     def read(self, size: int = -1) -> bytes:
         """Read so many bytes, or to the end."""
@@ -52,17 +62,36 @@ class Inflated:
 
     def _counted(self, data: bytes) -> bytes:
         self._given += len(data)
-        if self._given > self._most:
-            raise InflationError(f"it grows to more than {self._most:,} bytes")
+        most = max(_INFLATED_FROM, _INFLATED * self._stored())
+        if self._given > most:
+            raise InflationError(f"it grows to more than {most:,} bytes")
         return data
 
 
 @contextmanager
 def opened(path: str) -> Iterator[Inflated]:
-    """A file, decompressed by its suffix, at most 100 times as large as it is stored."""
-    stored = fsspec.open(path).fs.size(path) or 0
-    with fsspec.open(path, "rb", compression="infer") as file:
-        yield Inflated(file, max(_INFLATED_FROM, _INFLATED * stored))
+    """A file, decompressed by its suffix, at most 100 times as large as what was read of it."""
+    codec = infer_compression(path.partition("?")[0])
+    with _stored(path) as stored:
+        file, read = stored
+        if codec == "zip" and not file.seekable():
+            raise SourceError(f"{path} is a zip, which cannot be read as a stream; copy it here")
+        yield Inflated(compr[codec](file, mode="rb") if codec else file, read)
+
+
+@contextmanager
+def _stored(path: str) -> Iterator[tuple[IO[bytes], Callable[[], int]]]:
+    """The bytes of a file as they are stored, and how many of them were read."""
+    system = fsspec.core.url_to_fs(path)[0]
+    if not isinstance(system, HTTPFileSystem | HfFileSystem):
+        with fsspec.open(path, "rb") as file:
+            yield file, file.tell
+        return
+    url, headers = path, {}
+    if isinstance(system, HfFileSystem):
+        url, headers = system.url(path), build_hf_headers(token=system.token)
+    with HttpStream(path, url, headers) as stream:
+        yield io.BufferedReader(stream, _BUFFER), lambda: stream.at
 
 
 def read_below(folder: Path, name: str) -> bytes | str:

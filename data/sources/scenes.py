@@ -17,7 +17,7 @@ from data.io.journal import sha256_of
 from data.scenes.captions import caption
 from data.scenes.grammar import Split, World
 from data.scenes.painter import SHEET, paint
-from data.sources.base import Pair, SourceSettings
+from data.sources.base import Bookmarks, Pair, SourceSettings, wanted_of
 from data.sources.embedded_pack import EmbeddedPack
 
 RECIPE = 1  # raise it when another grammar, wording or painter makes other scenes
@@ -57,9 +57,9 @@ class ScenesAndDrawings:
         """Train, validation and test."""
         return ["train", "validation", "test"]
 
-    def pairs(self, split: str) -> Iterator[Pair]:
+    def pairs(self, split: str, bookmarks: Bookmarks | None = None) -> Iterator[Pair]:
         """Stream the rows of a split: some scenes, a drawing, and so on until both end."""
-        return islice(self._mixed(split), self.limit)
+        return wanted_of(islice(self._mixed(split), self.limit), bookmarks)
 
     def _mixed(self, split: str) -> Iterator[Pair]:
         scenes, drawings = self._scenes(split), EmbeddedPack().pairs(split)

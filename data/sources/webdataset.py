@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from data.faults import SystematicFaultError, Tolerance
-from data.sources.base import Pair, Rejected, guarded, printable, storable
+from data.sources.base import Bookmarks, Pair, Rejected, guarded, printable, storable
 from data.sources.files import FileSource, relative_names
 from data.sources.opening import LARGEST_FILE, damaged, opened
 from data.sources.tar import Archive
@@ -24,33 +24,52 @@ class TarFiles(FileSource):
     """Webdataset tar files such as ``pixparse/cc3m-wds``: ``x.jpg`` and ``x.txt`` or ``x.json``.
 
     The path may hold wildcards and be any fsspec address. A damaged tar file is named and the next
-    one is read. A key is a path: the split, the tar's place below the folder that all are in, and
-    the example's in the tar. So no two examples of a data set have the same.
+    one is read; what a network does is no damage (``data.sources.http_stream``). A key is a path:
+    the split, the tar's place below the folder that all are in, and the example's in the tar. So no
+    two examples of a data set have the same.
     """
 
     names_bear: ClassVar[bool] = True
 
-    def rows(self, split: str) -> Iterator[Pair | Rejected]:
-        """All examples of the tar files of a split."""
-        files, faults = self.files(split), Tolerance("examples")
-        for path, name in zip(files, map(printable, relative_names(files)), strict=True):
-            seen: set[str] = set()
-            try:
-                for number, (stem, members) in enumerate(_examples(path)):
-                    key, place = f"{split}/{name}/{stem}", f"{name}: {stem}"
-                    row = guarded(partial(_row, key, place, members), key, place, faults)
-                    if stem in seen:  # no path of an example has an empty part
-                        yield Rejected(f"{key}//{number}", "duplicate_key", place, row.caption)
-                    else:
-                        yield row
-                    seen.add(stem)
-            except SystematicFaultError:
+    def rows_near(
+        self, split: str, row: int, bookmarks: Bookmarks
+    ) -> tuple[int, Iterator[Pair | Rejected]]:
+        """All examples from the first of a tar on, and their number; earlier tars stay closed."""
+        at, tar = bookmarks.nearest(row)
+        return at, self._examples(split, at, tar, bookmarks)
+
+    def _examples(
+        self, split: str, at: int, first: int, bookmarks: Bookmarks
+    ) -> Iterator[Pair | Rejected]:
+        """The examples from those of the tar number ``first`` on; notes where the next begin."""
+        files = self.files(split)
+        names = [printable(name) for name in relative_names(files)]
+        faults = Tolerance("examples")
+        for number in range(first, len(files)):
+            for row in self._of_tar(split, files[number], names[number], faults):
+                yield row
+                at += 1
+            bookmarks.note(at, number + 1)
+
+    @staticmethod
+    def _of_tar(split: str, path: str, name: str, faults: Tolerance) -> Iterator[Pair | Rejected]:
+        seen: set[str] = set()
+        try:
+            for number, (stem, members) in enumerate(_examples(path)):
+                key, place = f"{split}/{name}/{stem}", f"{name}: {stem}"
+                row = guarded(partial(_row, key, place, members), key, place, faults)
+                if stem in seen:  # no path of an example has an empty part
+                    yield Rejected(f"{key}//{number}", "duplicate_key", place, row.caption)
+                else:
+                    yield row
+                seen.add(stem)
+        except SystematicFaultError:
+            raise
+        except Exception as error:  # whatever its bytes make a reader say
+            if not damaged(path, error):
                 raise
-            except Exception as error:  # whatever its bytes make a reader say
-                if not damaged(path, error):
-                    raise
-                place = printable(f"{path}: {error}, after {len(seen)} examples")
-                yield Rejected(f"{split}/{name}//damaged", "damaged_tar", place)
+            place = printable(f"{path}: {error}, after {len(seen)} examples")
+            yield Rejected(f"{split}/{name}//damaged", "damaged_tar", place)
 
 
 def _examples(path: str) -> Iterator[tuple[str, Members]]:
@@ -67,8 +86,8 @@ def _examples(path: str) -> Iterator[tuple[str, Members]]:
                 yield stem, members
                 members = {}
             stem, members[extension] = found, data
-    except Exception:
-        if members:
+    except Exception as error:
+        if members and damaged(path, error):  # else the rest of them may still come
             yield stem, members
         raise
     if members:

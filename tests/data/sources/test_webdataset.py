@@ -5,11 +5,17 @@ import io
 import json
 import os
 import tarfile
+from itertools import islice
 
+import fsspec
+import huggingface_hub
 import pytest
+from file_server import serving_files
 from hostile import encoded
 
-from data.sources.base import Pair, Rejected
+from data.sources import http_stream
+from data.sources.base import Bookmarks, Pair, Rejected, SourceError
+from data.sources.http_stream import StreamError
 from data.sources.webdataset import TarFiles
 
 JPEG = encoded()
@@ -194,3 +200,115 @@ def test_a_stream_may_be_left_in_the_middle(tmp_path):
     (tmp_path / "x.tar").write_bytes(WHOLE)
     rows = TarFiles({"train": str(tmp_path / "x.tar")}, limit=2).pairs("train")
     assert [p.key for p in rows] == ["train/x.tar/0", "train/x.tar/1"]
+
+
+@pytest.fixture
+def files(monkeypatch):
+    monkeypatch.setattr(http_stream, "WAITS", (0.0,) * 3)
+    with serving_files() as server:
+        yield server
+
+
+def captions(rows):
+    return [row.caption if isinstance(row, Pair) else row.reason for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("squeeze", [bytes, gzip.compress])
+@pytest.mark.parametrize("ranges", [True, False])
+def test_an_error_of_the_network_is_no_damage(files, squeeze, ranges):
+    data = squeeze(tar_of(examples(0, 100)))
+    name = "0.tar.gz" if squeeze is gzip.compress else "0.tar"
+    cuts = [len(data) // 3, len(data) // 2]
+    url = files.url(name, data, cuts=cuts, ranges=ranges, softly=True)
+    rows = list(TarFiles({"train": url}).pairs("train"))
+    assert captions(rows) == [f"caption {k}" for k in range(100)]
+    assert len(files.gets(name)) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", ["said", "none"])
+def test_what_is_damaged_at_its_server_is_counted_as_that(files, length):
+    files.url("0.tar", WHOLE[: AT + 900], length=length)
+    files.url("1.tar", tar_of(examples(6, 8)))
+    url = files.url("{0..1}.tar")
+    found = captions(TarFiles({"train": url}).pairs("train"))
+    assert found[:3] == ["caption 0", "caption 1", "caption 2"]
+    assert found[-3:] == ["damaged_tar", "caption 6", "caption 7"]
+
+
+@pytest.mark.slow
+def test_what_the_network_keeps_for_itself_ends_the_stream(files):
+    """What may be half an example is none either: its other half may still come."""
+    url = files.url("0.tar", WHOLE, cuts=[AT + UNIT - 1024] + [0] * 9, softly=True)
+    rows = TarFiles({"train": url}).pairs("train")
+    assert captions(islice(rows, 2)) == ["caption 0", "caption 1"]
+    with pytest.raises(StreamError, match=r"0\.tar at byte .* tries in vain"):
+        next(rows)
+
+
+@pytest.mark.slow
+def test_tars_of_the_web_are_told_apart_by_their_servers_word(files):
+    url = files.url("0.tar", WHOLE)
+    first = TarFiles({"train": url}).identity()
+    assert TarFiles({"train": url}).identity() == first
+    assert files.gets("0.tar") == [], "no byte of it is sent"
+    files.files["/0.tar"].etags = ['"two"']
+    assert TarFiles({"train": url}).identity() != first
+    with pytest.raises(SourceError, match=r"none\.tar at byte 0: the server says 404"):
+        TarFiles({"train": files.url("none.tar")}).identity()
+
+
+def bookmarked(source, start, known=None):
+    bookmarks = Bookmarks(start, dict(known or {}))
+    return captions(source.pairs("train", bookmarks)), bookmarks.known
+
+
+@pytest.mark.slow
+def test_tars_before_a_bookmark_are_not_opened(files):
+    for number in range(4):
+        files.url(f"{number}.tar", tar_of(examples(3 * number, 3 * number + 3)))
+    source = TarFiles({"train": files.url("{0..3}.tar")})
+    whole, known = bookmarked(source, 0)
+    assert whole == [f"caption {k}" for k in range(12)]
+    assert known == {3: 1, 6: 2, 9: 3, 12: 4}
+    for start in range(13):
+        files.asked.clear()
+        assert bookmarked(source, start, known)[0] == whole[start:]
+        opened = {path for _, path, _ in files.asked}
+        assert opened == {f"/{n}.tar" for n in range(start // 3, 4)}
+    cut = TarFiles({"train": files.url("{0..3}.tar[2:]")}, limit=9)
+    for start in range(10):
+        assert bookmarked(cut, start, known)[0] == whole[2:11][start:]
+        assert bookmarked(cut, start)[0] == whole[2:11][start:]
+
+
+@pytest.mark.slow
+def test_an_address_of_the_hub_is_read_the_same_way(files, monkeypatch):
+    """The hub's client finds the file, with its token; a real server answers as the hub does."""
+    data = tar_of(examples(0, 100))
+    files.url("cdn/0.tar", data, cuts=[len(data) // 2], softly=True)
+    hub = files.url("").rstrip("/")
+    revision = '{"id": "a/b", "sha": "5a", "private": false, "siblings": []}'
+    about = {"type": "file", "path": "0.tar", "size": len(data), "oid": "12ab"}
+    for page in ("refs", "revision/main"):
+        files.url(f"api/datasets/a/b/{page}", revision.encode())
+    files.url(
+        "api/datasets/a/b/tree/main?recursive=false&expand=false", json.dumps([about]).encode()
+    )
+    files.url("api/datasets/a/b", revision.encode())
+    where = {"Location": files.url("cdn/0.tar")}
+    files.url("datasets/a/b/resolve/main/0.tar", b"", statuses=[302] * 9, more=where)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setitem(
+        fsspec.config.conf, "hf", {"endpoint": hub, "token": "secret", "skip_instance_cache": True}
+    )
+    source = TarFiles({"train": "hf://datasets/a/b/0.tar"})
+    assert captions(source.pairs("train")) == [f"caption {k}" for k in range(100)]
+    assert len(files.gets("cdn/0.tar")) == 2
+    one = source.identity()
+    about["oid"] = "34cd"
+    files.url(
+        "api/datasets/a/b/tree/main?recursive=false&expand=false", json.dumps([about]).encode()
+    )
+    assert source.identity() != one
