@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ class ShuffledBatches:
     buffer and cuts batches from it. Within windows of ``sort_window`` batches the rows are sorted
     by length, so that a batch is padded little. The position is the number of batches before, so a
     run resumes at exactly the next batch after reading one buffer. The next buffer is read while
-    the present one is used.
+    the present one is used, and the next batch is made of it while the present one is trained on.
 
     Workers share each batch: rank ``r`` of ``n`` has every n-th row from the r-th on, so together
     they see what one process alone would see, whatever their number, also after a resumption with
@@ -68,6 +68,21 @@ class ShuffledBatches:
         found by walking the plan; that reads footers only.
         """
         self.shards.check()
+        with ThreadPoolExecutor(1, "batches") as maker:
+            waiting: Future[Columns] | None = None
+            for buffer, rows in self._rows(start):
+                following = maker.submit(self._made, buffer, rows)
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = following
+
+    def _made(self, buffer: Columns, rows: npt.NDArray[np.int64]) -> Columns:
+        """This worker's rows of a batch."""
+        shared = rows[: len(rows) // self.workers * self.workers]
+        return restored(take(buffer, shared[self.rank :: self.workers]))
+
+    def _rows(self, start: int) -> Iterator[tuple[Columns, npt.NDArray[np.int64]]]:
+        """The buffer and the rows in it of each batch from position ``start`` on, without end."""
         with ThreadPoolExecutor(1, "shards") as reader:
             plan = self._plan(start)
             ahead = reader.submit(self._load, *next(plan))
@@ -76,8 +91,7 @@ class ShuffledBatches:
                 ahead = reader.submit(self._load, *next(plan))
                 for rows in self._cut(buffer, epoch, number, count):
                     if position >= start:
-                        shared = rows[: len(rows) // self.workers * self.workers]
-                        yield restored(take(buffer, shared[self.rank :: self.workers]))
+                        yield buffer, rows
                     position += 1
 
     def _plan(self, start: int) -> Iterator[tuple[int, int, int, list[int], int]]:

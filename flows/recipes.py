@@ -162,7 +162,9 @@ def opt_6_7b() -> PipelineConfig:
     return PipelineConfig(
         parts=PartsConfig(
             language=LanguageConfig(name="facebook/opt-6.7b", precision="bfloat16"),
-            vision=VisionConfig(name="ViT-L-14-quickgelu", pretrained="openai"),
+            vision=VisionConfig(  # in the precision of the language model, as in the released code
+                name="ViT-L-14-quickgelu", pretrained="openai", precision="bfloat16"
+            ),
             generator=GeneratorConfig(
                 name="stable-diffusion-v1-5/stable-diffusion-v1-5", steps=50, guidance_scale=7.5
             ),

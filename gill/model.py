@@ -14,6 +14,7 @@ from gill.backbones.language import LanguageModel
 from gill.batches import AdapterBatch, split_batch
 from gill.captioning import CaptioningMap
 from gill.data_parallel import WorkerGroup
+from gill.devices import sent
 from gill.losses import (
     GenerationForm,
     ImgPredictionForm,
@@ -155,7 +156,7 @@ class GillModel:
             if batch.targets is None:
                 raise ValueError("a mapper is to be trained and the batch has no targets")
             conditioning = mapper(img_states, self.adapters.img_tokens.weight)
-            targets = batch.targets.to(conditioning.device, non_blocking=True)
+            targets = sent(batch.targets, conditioning.device)
             losses["l_g"] = generation_loss(conditioning, targets, form)
             total = total + weights.generation_weight * losses["l_g"]
         return {"loss": total, **losses}, img_states
@@ -209,7 +210,7 @@ class GillModel:
             packed,
         )
         hidden = self._caption_hidden(layout, batch.features)
-        return self._token_loss(hidden, layout.labels.to(hidden.device))
+        return self._token_loss(hidden, sent(layout.labels, hidden.device))
 
     def img_pass(
         self, captions: list[list[int]], packed: bool, form: ImgPredictionForm = "paper"
@@ -229,8 +230,8 @@ class GillModel:
             packed,
         )
         device = self.language.device
-        prefix_mask = layout.prefix_mask.to(device)
-        mask = torch.cat([prefix_mask, layout.mask.to(device)], dim=1)
+        prefix_mask = sent(layout.prefix_mask, device)
+        mask = torch.cat([prefix_mask, sent(layout.mask, device)], dim=1)
         if self.language.abilities.cached_training:
             with torch.no_grad():
                 before, cache = self.language.hidden(
@@ -241,12 +242,12 @@ class GillModel:
             ids = torch.cat([layout.prefix, layout.ids], dim=1)
             whole, _ = self.language.hidden(self._embed(ids), mask)
             before, after = whole.split([layout.prefix.shape[1], layout.ids.shape[1]], dim=1)
-        states = after.flatten(0, 1)[layout.state_at.to(device)]
+        states = after.flatten(0, 1)[sent(layout.state_at, device)]
         if form == "released":
             at, labels = caption_and_img_labels(layout, self.adapters.img_tokens.first_id)
-            read = torch.cat([before, after], dim=1).flatten(0, 1)[at.to(device)]
-            return states.float(), self._token_loss(read, labels.to(device))
-        hidden = torch.cat([before, after], dim=1).flatten(0, 1)[layout.before_at.to(device)]
+            read = torch.cat([before, after], dim=1).flatten(0, 1)[sent(at, device)]
+            return states.float(), self._token_loss(read, sent(labels, device))
+        hidden = torch.cat([before, after], dim=1).flatten(0, 1)[sent(layout.before_at, device)]
         first = torch.full((len(hidden),), self.adapters.img_tokens.first_id, device=device)
         return states.float(), self._token_loss(hidden, first)
 
@@ -261,7 +262,7 @@ class GillModel:
             packed=False,
         )
         ids = torch.cat([layout.prefix, layout.ids], dim=1)
-        mask = torch.cat([layout.prefix_mask, layout.mask], dim=1).to(self.language.device)
+        mask = sent(torch.cat([layout.prefix_mask, layout.mask], dim=1), self.language.device)
         hidden, _ = self.language.hidden(self._embed(ids), mask)
         return hidden[:, layout.prefix.shape[1] :].float()
 
@@ -276,7 +277,7 @@ class GillModel:
 
     def visual_embeddings(self, features: Tensor) -> Tensor:
         """W_cap: input embeddings ``(batch, k, llm_dim)`` of pooled features."""
-        out: Tensor = self.adapters.captioning(features.to(self.language.device).float())
+        out: Tensor = self.adapters.captioning(sent(features, self.language.device).float())
         return out * self.language.embed_scale
 
     def embed(self, ids: Tensor, visual_at: Tensor, features: Tensor) -> Tensor:
@@ -291,7 +292,7 @@ class GillModel:
         if not len(features):
             return embeddings
         visual = self.visual_embeddings(features).flatten(0, 1).to(embeddings.dtype)
-        flat = embeddings.flatten(0, 1).index_copy(0, visual_at.to(embeddings.device), visual)
+        flat = embeddings.flatten(0, 1).index_copy(0, sent(visual_at, embeddings.device), visual)
         return flat.view_as(embeddings)
 
     def img_logits(self, hidden: Tensor) -> Tensor:
@@ -308,12 +309,12 @@ class GillModel:
     def _caption_hidden(self, layout: CaptionLayout, features: Tensor) -> Tensor:
         device = self.language.device
         embeddings = self.embed(layout.ids, layout.visual_at, features)
-        hidden, _ = self.language.hidden(embeddings, layout.mask.to(device))
-        return hidden.flatten(0, 1)[layout.label_at.to(device)]
+        hidden, _ = self.language.hidden(embeddings, sent(layout.mask, device))
+        return hidden.flatten(0, 1)[sent(layout.label_at, device)]
 
     def _embed(self, ids: Tensor) -> Tensor:
         """Embed ids of both vocabularies; places without an id get the embedding of id 0."""
-        ids = ids.to(self.language.device)
+        ids = sent(ids, self.language.device)
         frozen = self.language.embed(ids.clamp(0, self.language.vocab_size - 1))
         number = ids - self.adapters.img_tokens.first_id
         rows = self.adapters.img_tokens.weight * self.language.embed_scale

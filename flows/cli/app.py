@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from flows.cli import answers, config, plan, runs, store
+from flows.cli import answers, config, plan, rehearse, runs, store
 from flows.cli.errors import CommandError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("status")(runs.status)
 app.command("reconcile")(runs.reconcile)
 app.command("config")(config.config)
 app.command("plan")(plan.plan)
+app.command("rehearse")(rehearse.rehearse)
 app.add_typer(store.store)
 app.command("generate", cls=answers.InOrder)(answers.generate)
 app.command("index")(answers.index)

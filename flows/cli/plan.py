@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +30,7 @@ def plan(
     """Say what a run would reuse, resume and make, and why; status 3 if there is work, else 0.
 
     Seconds and bytes are those of the last artifact of a stage that is most like the planned one,
-    in this store.
+    in this store; of stages that were never made, those of the recipe's last rehearsal.
     """
     with as_command_error(ConfigError):
         overrides = parsed(settings or [])
@@ -39,46 +40,80 @@ def plan(
     from data.sources.base import SourceError
     from flows.local.environment import private_files
     from flows.pipeline import dag
+    from flows.rehearsal.record import with_rehearsed
     from tasks.runner.dag import plan as planned_stages
     from tasks.runner.planning import explain, room_missing
 
     with as_command_error(SourceError, OSError), private_files():
         found = explain(planned_stages(dag(config.schedule), config), force)
-    print(json.dumps([asdict(stage) for stage in found], indent=1) if as_json else _table(found))
+    found = with_rehearsed(found, recipe, config)
+    shown = json.dumps([asdict(stage) for stage in found], indent=1)
+    print(shown if as_json else _table(found, recipe))
     if missing := room_missing(found):
         raise CommandError(
             f"the disk of the store lacks {missing / 1e9:.1f} GB for what is to be made, as far as "
-            "earlier artifacts tell; make room, or set GILL_VAR to a larger disk"
+            "earlier artifacts and rehearsals tell; make room, or set GILL_VAR to a larger disk"
         )
     return WORK if any(stage.status != "reuse" for stage in found) else 0
 
 
-def _table(found: list[StagePlan]) -> str:
+def _table(found: list[StagePlan], recipe: str) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("stage", "", "seconds", "MB", "why")
+    table = Table("stage", "", "seconds", "MB", "host GB", "GPU GB", "why")
     for stage in found:
         why = "\n".join(stage.reasons)
         if stage.unfinished:
             why = f"goes on from {stage.unfinished}\n{why}"
+        known = "" if stage.status == "reuse" else "?"
         table.add_row(
             stage.stage,
             stage.status,
-            "" if stage.status == "reuse" else _figure(stage.seconds, 1),
-            _figure(stage.bytes, 1e6),
+            _figure(stage.seconds, 1, known, stage.rehearsed),
+            _figure(stage.bytes, 1e6, "?", stage.rehearsed),
+            _figure(stage.host, 1e9, known, stage.rehearsed),
+            _figure(stage.gpu, 1e9, "", stage.rehearsed),
             why,
         )
-    known = [s.seconds for s in found if s.status != "reuse" and s.seconds is not None]
-    unknown = [s.stage for s in found if s.status != "reuse" and s.seconds is None]
-    console = Console(width=120)
+    console = Console(width=132)
     with console.capture() as captured:
         console.print(table)
-    total = f"to be made: about {sum(known):.0f} s as far as it is known"
-    total += f", and {', '.join(unknown)}, never made here" if unknown else ""
-    done = all(stage.status == "reuse" for stage in found)
-    return captured.get() + ("nothing is to be made" if done else total)
+    return captured.get() + "\n".join(_summed(found, recipe))
 
 
-def _figure(value: float | None, unit: float) -> str:
-    return "?" if value is None else f"{value / unit:,.1f}"
+def _summed(found: list[StagePlan], recipe: str) -> Iterator[str]:
+    """The time in all, how to know it where it is not known, and memory that there is not."""
+    from flows.rehearsal.report import duration
+    from flows.rehearsal.sizes import REHEARSALS
+
+    todo = [stage for stage in found if stage.status != "reuse"]
+    if not todo:
+        yield "nothing is to be made"
+        return
+    unknown = [stage.stage for stage in todo if stage.seconds is None]
+    seconds = sum(stage.seconds or 0.0 for stage in todo)
+    total = f"to be made: about {duration(seconds)} as far as it is known"
+    yield total + (f", and {', '.join(unknown)}, never made here" if unknown else "")
+    if any(stage.rehearsed for stage in todo):
+        yield "~: of the last rehearsal on this machine (`gill rehearse`)"
+    elif unknown and recipe in REHEARSALS:
+        yield f"`gill rehearse --recipe {recipe}` measures in minutes what it will take here"
+    most = max(todo, key=lambda stage: stage.host or 0.0)
+    if (most.host or 0.0) > (there := _memory()):
+        yield (
+            f"{most.stage} holds {(most.host or 0.0) / 1e9:.1f} GB and this machine has "
+            f"{there / 1e9:.1f} GB of memory"
+        )
+
+
+def _memory() -> float:
+    import psutil
+
+    return float(psutil.virtual_memory().total + psutil.swap_memory().total)
+
+
+def _figure(value: float | None, unit: float, unknown: str, rehearsed: bool) -> str:
+    if value is None:
+        return unknown
+    return f"{'~' if rehearsed else ''}{value / unit:,.1f}"

@@ -63,6 +63,17 @@ def reachable_server() -> Iterator[None]:
             yield
         return
     print(f"no Prefect server at {named or 'any address'}; this run has a temporary one")
+    with own_server():
+        yield
+
+
+@contextmanager
+def own_server() -> Iterator[None]:
+    """Use a temporary Prefect server, which ends with this process however that ends.
+
+    Raises:
+        ServiceError: it does not start.
+    """
     server, address = _started()
     # Not sooner: when the process ends, Prefect still sends the last of its logs and events.
     atexit.register(_stop, server)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from gill.backbones.decoding_in_parts import decode_in_parts
 from gill.backbones.packages import packaged
 from gill.backbones.pipelines import UnsuitableGeneratorError, check_pipeline, read_pipeline
 from gill.training import autocast
@@ -67,6 +68,7 @@ class ImageGenerator(nn.Module):
         size = getattr(denoiser.config, "sample_size", None) or pipeline.default_sample_size
         size = size if isinstance(size, int) else size[0]
         self.image_size = size * int(pipeline.vae_scale_factor)
+        decode_in_parts(pipeline.vae, self.image_size)
 
     @property
     def device(self) -> torch.device:

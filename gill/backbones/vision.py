@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from gill.backbones.packages import packaged
 from gill.backbones.vision_names import check_activation, check_named, check_size
 from gill.backbones.whole import IncompleteWeightsError
+from gill.training import autocast
 
 EMBEDDED_IMAGE_SIZE = 160
 EMBEDDED_DIM = 256
@@ -34,6 +35,7 @@ class VisionEncoder(nn.Module):
 
     Attributes:
         pooled_dim: width of the pooled feature.
+        precision: of the towers' matrix products, ``float32`` unless a recipe sets it.
     """
 
     def __init__(self, model: Any, preprocess: Any, tokenizer: Any, name: str) -> None:
@@ -42,6 +44,7 @@ class VisionEncoder(nn.Module):
         # Convolutions are up to 1.6 times as fast on a CPU in this layout, and no slower elsewhere.
         self.to(memory_format=torch.channels_last)
         self.requires_grad_(False).eval()
+        self.precision = "float32"
         size = model.visual.image_size
         self.image_size = int(size[0] if isinstance(size, tuple | list) else size)
         mean = getattr(model.visual, "image_mean", None) or (0.5, 0.5, 0.5)
@@ -86,15 +89,17 @@ class VisionEncoder(nn.Module):
         visual = self.model.visual
         pixels = pixels.to(self.device, memory_format=torch.channels_last)
         if hasattr(visual, "trunk"):  # timm towers: `head` is the projection
-            return torch.as_tensor(visual.trunk(pixels))
+            with autocast(self.device, self.precision):
+                return torch.as_tensor(visual.trunk(pixels)).float()
         if not hasattr(visual, "_pool"):
             raise UnsuitableTowerError(
                 f"{self.name}: the vision tower ({type(visual).__name__}) gives no pooled feature; "
                 "use an open_clip ViT or timm model"
             )
-        tokens = visual.transformer(visual._embeds(pixels))
-        feature, _ = visual._pool(tokens)
-        return torch.as_tensor(feature)
+        with autocast(self.device, self.precision):
+            tokens = visual.transformer(visual._embeds(pixels))
+            feature, _ = visual._pool(tokens)
+        return torch.as_tensor(feature).float()
 
     @torch.no_grad()
     def stages(self, pixels: Tensor) -> list[Tensor]:
@@ -124,7 +129,9 @@ class VisionEncoder(nn.Module):
         parts = []
         for start in range(0, len(captions), batch_size):
             tokens = self.tokenizer(list(captions[start : start + batch_size])).to(self.device)
-            parts.append(F.normalize(self.model.encode_text(tokens).float(), dim=-1))
+            with autocast(self.device, self.precision):
+                embedded = self.model.encode_text(tokens)
+            parts.append(F.normalize(embedded.float(), dim=-1))
         return torch.cat(parts)
 
 

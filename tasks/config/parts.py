@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 
 from gill.backbones.language import Attention
 from gill.backbones.sampling import Sampling
-from gill.settings import PAPER, setting
+from gill.settings import PAPER, later_setting, setting
 from gill.training import Precision
 from tasks.config.base import PLAIN, Config, Line, Name, unfingerprinted
 
@@ -96,6 +96,9 @@ class VisionConfig(PartConfig):
     """The image-text model: ``embedded``, ``tiny`` or an open_clip name and its pretraining tag."""
 
     pretrained: Line = setting("", "pretraining tag of open_clip", source="each recipe's own")
+    precision: Precision = later_setting(
+        "float32", "of the matrix products; features are stored in 16 bits", source="exact"
+    )
 
 
 class GeneratorConfig(PartConfig, Sampling):

@@ -31,6 +31,7 @@ def convert(config: DownloadConfig, source: Source, out: Path, log: StageLog) ->
     """
     store, rules = Store(str(out)), ImageRules.of(config)
     store.sweep()
+    log.progress(0, 0, "pairs")  # its clock runs from here
     faults, seen = Tolerance("images"), 0
 
     def made(row: Pair | Rejected) -> EncodedImage | Exception | None:

@@ -37,6 +37,7 @@ def score_captioning(
     held_out = held_out.first(config.captions)
     count, references = len(held_out), held_out.captions.captions
     made: list[str] = []
+    log.progress(0, count, "captions")
     for part in held_out.features.split(_TOGETHER):
         made += engine.caption(list(part), config.max_new_tokens)
         log.progress(len(made), count, "captions")

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tasks.config.parts import LanguageConfig, PartConfig, PartsConfig, RuntimeConfig, VisionConfig
+from tasks.parts.devices import device_of
 
 OWN = ("embedded", "tiny")
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
@@ -45,11 +46,14 @@ def check_device(runtime: RuntimeConfig) -> None:
             f"runtime.device is {runtime.device!r} and there is no {' and no '.join(missing)}; "
             f"this machine has {', '.join(there)}"
         )
-    if runtime.workers > count and on_gpus:
-        raise DeviceError(
-            f"runtime.workers is {runtime.workers}; each has a GPU of its own, and there are "
-            f"{count}"
-        )
+    if on_gpus and runtime.workers > 1:
+        chosen = ":" in runtime.device
+        gpus = len(runtime.device.split(",")) if chosen else count
+        if runtime.workers > gpus:
+            raise DeviceError(
+                f"runtime.workers is {runtime.workers}; each has a GPU of its own, and "
+                f"{f'runtime.device names {gpus}' if chosen else f'there are {gpus}'}"
+            )
 
 
 def check_parts(parts: PartsConfig, runtime: RuntimeConfig, wanted: Collection[str]) -> None:
@@ -151,7 +155,7 @@ def _memory(runtime: RuntimeConfig) -> float:
     if runtime.device.startswith("cuda") or (
         runtime.device == "auto" and torch.cuda.is_available()
     ):
-        return float(torch.cuda.get_device_properties(0).total_memory)
+        return float(torch.cuda.get_device_properties(device_of(runtime)).total_memory)
     return float(psutil.virtual_memory().total + psutil.swap_memory().total)
 
 

@@ -21,6 +21,20 @@ def device_of(runtime: RuntimeConfig) -> torch.device:
     return torch.device(runtime.device.split(",")[0])
 
 
+def on_own_device(runtime: RuntimeConfig, rank: int, size: int) -> RuntimeConfig:
+    """The runtime of one of several workers: with GPUs each has one of its own.
+
+    They are those that are named, in that order; ``auto`` and ``cuda`` are all from the first on.
+    """
+    import torch
+
+    name, *others = names = runtime.device.split(",")
+    if size == 1 or not (name.startswith("cuda") or (name == "auto" and torch.cuda.is_available())):
+        return runtime
+    own = names[rank] if others else f"cuda:{rank}"
+    return runtime.model_copy(update={"device": own})
+
+
 def on_each_device(runtime: RuntimeConfig) -> list[RuntimeConfig]:
     """The runtime once for each device: every GPU for ``auto``, or ``cuda:0,cuda:2`` as given."""
     import torch

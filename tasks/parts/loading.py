@@ -56,8 +56,11 @@ def load_vision(config: VisionConfig, runtime: RuntimeConfig) -> VisionEncoder:
         if config.name == "tiny":
             return micro_models.vision_encoder()
         if config.name == "embedded":
-            return vision.load_embedded(HEADS).to(device)
-        return vision.load_pretrained(config.name, config.pretrained, device)
+            encoder = vision.load_embedded(HEADS).to(device)
+        else:
+            encoder = vision.load_pretrained(config.name, config.pretrained, device)
+        encoder.precision = config.precision
+        return encoder
 
 
 def load_generator(config: GeneratorConfig, runtime: RuntimeConfig) -> ImageGenerator:

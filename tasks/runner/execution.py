@@ -143,11 +143,15 @@ class Execution:
             self.logger.info("going on with unfinished work in %s", partial)
         try:
             with peak_memory() as memory:
-                metrics, files = self._worked(partial, run_id)
+                call = self._call(partial, run_id)
+                metrics, files = self._worked(call)
             seconds = time.monotonic() - started
-            write_manifest(partial, self._manifest(files, metrics, run_id, seconds, resumed))
+            measured = call.context.log.measured | memory
+            took = {"seconds": round(seconds, 2), "resumed": resumed, "measured": measured}
+            write_manifest(partial, self._manifest(files, metrics, run_id, took))
             seal(artifact)
-            mlflow_runs.log_results(run_id, {**metrics, **memory, "seconds": seconds})
+            peaks = {name: value for name, value in measured.items() if name.startswith("peak_")}
+            mlflow_runs.log_results(run_id, {**metrics, **peaks, "seconds": seconds})
             mlflow_runs.log_artifacts_as_datasets(run_id, [artifact], "output")
             self.record.register(run_id)
         except BaseException as error:
@@ -158,22 +162,20 @@ class Execution:
         mlflow_runs.end_run(run_id, "FINISHED")
         return StageResult(artifact, "ran", seconds, run_id, metrics)
 
-    def _worked(
-        self, partial: Path, run_id: str
-    ) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
+    def _worked(self, call: StageCall) -> tuple[dict[str, float], dict[str, dict[str, Any]]]:
         """Run the stage; its metrics, and what a manifest says of its files.
 
         Raises:
             DamagedArtifactError: what it writes is not what is there afterwards.
         """
         for _ in range(_ATTEMPTS):
-            metrics = dict(work(self._call(partial, run_id), self.logger).metrics)
-            files = check_work(partial, self.logger)
+            metrics = dict(work(call, self.logger).metrics)
+            files = check_work(call.context.out, self.logger)
             if files:
                 return metrics, files
         name = self.planned.stage.name
         what = "no files, or files that changed or that data.io.atomic did not write"
-        raise DamagedArtifactError(name, partial, {partial.name: what})
+        raise DamagedArtifactError(name, call.context.out, {call.context.out.name: what})
 
     def _failed(self, run_id: str, error: BaseException) -> None:
         """Record a failure, which must not be hidden by one of the record."""
@@ -217,8 +219,7 @@ class Execution:
         files: dict[str, dict[str, Any]],
         metrics: dict[str, float],
         run_id: str,
-        seconds: float,
-        resumed: bool,
+        took: Mapping[str, Any],
     ) -> Manifest:
         planned = self.planned
         declared = planned.stage.declared
@@ -231,11 +232,10 @@ class Execution:
             metrics=metrics,
             files=files,
             provenance={
+                **took,
                 "made": datetime.now(UTC).isoformat(timespec="seconds"),
-                "seconds": round(seconds, 2),
                 "git": mlflow_runs.git_revision(),
                 "mlflow_run_id": run_id,
-                "resumed": resumed,
                 "parts": _described_parts(planned),
             },
         )

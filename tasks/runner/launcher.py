@@ -80,9 +80,10 @@ def run(call: StageCall, logger: Any, size: int = 1) -> Artifact:
             time.sleep(0.2)
     finally:
         _stop(processes)
-    metrics: dict[str, float] = json.loads((folder / RESULT).read_text())
+    result: dict[str, dict[str, float]] = json.loads((folder / RESULT).read_text())
     shutil.rmtree(folder)
-    return call.stage.makes.made(out, metrics)
+    call.context.log.measured.update(result["measured"])
+    return call.stage.makes.made(out, result["metrics"])
 
 
 def stop_all() -> None:

@@ -25,6 +25,8 @@ class StagePlan:
         reasons: why it is not reused: each key, input or part that changed, from what to what.
         unfinished: what an earlier process left, such as ``3 shards, 12 MB``.
         seconds, bytes: what it took the last time, or None where it was never made.
+        host, gpu: the most bytes of memory that it held then, where that is known.
+        rehearsed: whether these figures are a rehearsal's.
     """
 
     stage: str
@@ -34,6 +36,9 @@ class StagePlan:
     unfinished: str = ""
     seconds: float | None = None
     bytes: int | None = None
+    host: float | None = None
+    gpu: float | None = None
+    rehearsed: bool = False
 
 
 def explain(planned: Mapping[str, PlannedStage], forced: bool = False) -> list[StagePlan]:
@@ -66,14 +71,18 @@ def _explain(planned: PlannedStage, before: Mapping[str, StagePlan], forced: boo
     else:
         reasons, nearest = (NEVER,), None
     partial = artifact.path.with_name(f"{artifact.fingerprint}.partial")
+    took = {} if nearest is None else nearest.provenance
+    peaks = took.get("measured", {})
     return StagePlan(
         name,
         artifact.fingerprint,
         "resume" if partial.exists() else "run",
         reasons,
         _unfinished(partial) if partial.exists() else "",
-        None if nearest is None else float(nearest.provenance.get("seconds", 0.0)),
+        None if nearest is None else float(took.get("seconds", 0.0)),
         None if nearest is None else _size(nearest),
+        peaks.get("peak_memory_bytes"),
+        peaks.get("peak_gpu_memory_bytes"),
     )
 
 

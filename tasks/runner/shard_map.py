@@ -55,6 +55,7 @@ def map_shards(
     todo = [n for n in names[workers.rank :: workers.size] if n not in there]
     total, done = sum(rows.values()), sum(rows[n] for n in names if n not in set(todo))
     resumed, began = done, time.monotonic()
+    log.progress(done, total, unit, resumed=resumed)
     for position, name in enumerate(_written(converts, source, target, todo)):
         done += rows[name]
         speed = (done - resumed) / max(1e-9, time.monotonic() - began)
@@ -160,6 +161,7 @@ class ChunkedWork:
     def __call__(self, name: str, count: int, make: Callable[[slice], pa.Table]) -> pa.Table:
         """``make(rows)`` of all rows up to ``count``, under a name of their own."""
         tables = []
+        self.log.progress(self.done, self.total, self.unit, self.resumed)
         for number, start in enumerate(range(0, count, CHUNK)):
             rows = slice(start, min(start + CHUNK, count))
             path = self.folder / f"{name}-{number:05d}.parquet"

@@ -39,20 +39,21 @@ def main() -> None:
     from data.io.atomic import write_json
     from gill.data_parallel import WorkerGroup
     from tasks.config.parts import PartsConfig, RuntimeConfig
-    from tasks.parts.devices import device_of
+    from tasks.parts.devices import device_of, on_own_device
     from tasks.runner.context import StageContext
     from tasks.runner.launcher import RESULT
     from tasks.runner.registry import stage_named
     from tasks.runner.stage import StageCall
+    from tasks.tracking.memory import GPU, peak_gpu_memory
     from tasks.tracking.mlflow_log import MlflowStageLog
     from tasks.tracking.stage_log import ConsoleLog
 
-    runtime = RuntimeConfig(**described["runtime"])
-    device = device_of(runtime)
     size: int = described["size"]
+    runtime = on_own_device(RuntimeConfig(**described["runtime"]), rank, size)
+    device = device_of(runtime)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # what names no device goes there as well
     if size > 1:
-        if device.type == "cuda":
-            torch.cuda.set_device(rank)
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             init_method=f"file://{described['meeting']}",
@@ -80,7 +81,11 @@ def main() -> None:
     made = StageCall(stage, context, inputs)()
     workers.barrier()
     if workers.first:
-        write_json(Path(sys.argv[1]).with_name(RESULT), dict(made.metrics))
+        measured = dict(context.log.measured)
+        if held := peak_gpu_memory():
+            measured[GPU] = held
+        result = {"metrics": dict(made.metrics), "measured": measured}
+        write_json(Path(sys.argv[1]).with_name(RESULT), result)
     if size > 1:
         dist.destroy_process_group()
 

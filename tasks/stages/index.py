@@ -8,7 +8,7 @@ import torch
 
 from data import schemas
 from data.artifacts import ClipFeatures, RetrievalIndex, TrainedAdapters
-from data.shards import from_bytes, lists, write_shard
+from data.shards import from_bytes, lists, rows_of, write_shard
 from tasks.config.data import IndexConfig
 from tasks.parts.retrieval_index import load_retrieval_maps
 from tasks.runner.context import StageContext
@@ -30,8 +30,9 @@ def run(
     names = [name for split in splits for name in features.names(split)]
     if not names:
         raise ValueError(f"index.splits {splits} names no shards of {features.folder}")
-    count = 0
-    for done, name in enumerate(names, 1):
+    count, total = 0, sum(rows_of(features.folder / name) for name in names)
+    context.log.progress(0, total, "images")
+    for name in names:
         table = features.read(name)
         feature = torch.from_numpy(np.asarray(from_bytes(table, "feature"), np.float32))
         vectors = maps.embed_image(feature).numpy()
@@ -40,6 +41,6 @@ def run(
         made = pa.table(columns, schema=schema)
         write_shard(context.out / RetrievalIndex.FOLDER / name, made)
         count += len(table)
-        context.log.progress(done, len(names), "shards")
+        context.log.progress(count, total, "images")
     metrics = {"images": float(count), "dim": float(vectors.shape[1])}
     return RetrievalIndex.made(context.out, metrics)

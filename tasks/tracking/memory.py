@@ -6,19 +6,11 @@ import ctypes
 import gc
 import sys
 import threading
-from ctypes.util import find_library
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
-
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from ctypes.util import find_library
 
-if TYPE_CHECKING:
-    pass
+GPU = "peak_gpu_memory_bytes"
 
 
 def release_memory() -> None:
@@ -42,9 +34,12 @@ def release_memory() -> None:
 def peak_memory() -> Iterator[dict[str, float]]:
     """Sample the resident memory of this process and of those it started.
 
-    The dictionary holds ``peak_memory_bytes`` after.
+    The dictionary holds ``peak_memory_bytes`` after, and ``peak_gpu_memory_bytes`` where this
+    process used a GPU; one that it started reads its own.
     """
     import psutil
+
+    peak_gpu_memory(anew=True)
 
     process, found, stop = psutil.Process(), {"peak_memory_bytes": 0.0}, threading.Event()
 
@@ -67,3 +62,22 @@ def peak_memory() -> Iterator[dict[str, float]]:
         stop.set()
         thread.join()
         look()
+        if held := peak_gpu_memory():
+            found[GPU] = held
+
+
+def peak_gpu_memory(anew: bool = False) -> float:
+    """The most bytes that PyTorch has held on one of the GPUs for this process; 0 without one.
+
+    Args:
+        anew: count from now on.
+    """
+    torch = sys.modules.get("torch")  # who has not imported it has used no GPU
+    if torch is None or not torch.cuda.is_initialized():
+        return 0.0
+    devices = range(torch.cuda.device_count())
+    most = max((torch.cuda.max_memory_reserved(device) for device in devices), default=0)
+    if anew:
+        for device in devices:
+            torch.cuda.reset_peak_memory_stats(device)
+    return float(most)

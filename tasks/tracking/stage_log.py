@@ -19,7 +19,14 @@ logger = logging.getLogger("gill")
 
 
 class StageLog(Protocol):
-    """What a stage may say while it works."""
+    """What a stage may say while it works.
+
+    Attributes:
+        measured: what the work took: units a second as ``steps/s``, counted from the first time
+            that the unit was told of, and ``peak_gpu_memory_bytes``. Kept in the manifest.
+    """
+
+    measured: dict[str, float]
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Numbers at a step."""
@@ -45,9 +52,14 @@ class StageLog(Protocol):
 
 @dataclass
 class Eta:
-    """Turns counts into a line with a rate and the time that is left, at most every few seconds."""
+    """Turns counts into a line with a rate and the time that is left, at most every few seconds.
+
+    Attributes:
+        rates: the last rate of each unit, by ``<unit>/s``.
+    """
 
     every: float = 5.0
+    rates: dict[str, float] = field(default_factory=dict)
     _started: dict[str, tuple[float, int]] = field(default_factory=dict)
     _said: dict[str, float] = field(default_factory=dict)
 
@@ -55,10 +67,12 @@ class Eta:
         """The line to print, or None when the last one is recent."""
         now = time.monotonic()
         began, first = self._started.setdefault(unit, (now, max(resumed, done if done else 0)))
+        rate = (done - first) / (now - began) if now > began and done > first else 0.0
+        if rate:
+            self.rates[f"{unit}/s"] = rate
         if done < total and now - self._said.get(unit, -1e9) < self.every:
             return None
         self._said[unit] = now
-        rate = (done - first) / (now - began) if now > began and done > first else 0.0
         left = f"{(total - done) / rate:.0f} s left" if rate else "measuring"
         return f"{done}/{total} {unit} ({100 * done / max(1, total):.0f}%), {rate:.1f}/s, {left}"
 
@@ -69,7 +83,8 @@ class ConsoleLog(StageLog):
     def __init__(self) -> None:
         self.history: list[tuple[int, dict[str, float]]] = []
         self.tables: dict[str, Mapping[str, Sequence[Any]]] = {}
-        self._eta = Eta()
+        self.measured = {}
+        self._eta = Eta(rates=self.measured)
 
     @override
     def metrics(self, values: Mapping[str, float], step: int) -> None:

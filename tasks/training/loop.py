@@ -17,6 +17,7 @@ from torch import Tensor
 
 from data.io.atomic import write_json
 from data.shards import AlignedShards, Columns
+from gill.devices import sent
 from gill.training import NonFiniteLossError, StepReport, Trainer
 from tasks.config.training import PairsTrainingConfig, TrainingConfig
 from tasks.tracking.stage_log import StageLog
@@ -40,10 +41,7 @@ def on_device(values: Any, device: torch.device, dtype: npt.DTypeLike | None = N
 
     The copy then runs beside what the GPU is doing, and so does the next step's reading.
     """
-    rows = torch.from_numpy(np.asarray(values, dtype))
-    if device.type == "cuda":
-        rows = rows.pin_memory()
-    return rows.to(device, non_blocking=True)
+    return sent(torch.from_numpy(np.asarray(values, dtype)), device)
 
 
 @dataclass

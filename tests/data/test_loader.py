@@ -1,11 +1,13 @@
 """Batches: shuffled by seed, shared by workers, resumed at the exact batch."""
 
+import threading
 from itertools import islice
 
 import numpy as np
 import pytest
 from shard_tables import feature_table, target_table
 
+from data import loader, shards
 from data.loader import ShuffledBatches
 from data.shards import AlignedShards, ShardError, write_shard
 
@@ -103,3 +105,20 @@ def test_batches_of_eight_bit_targets_are_restored(tmp_path):
         assert batch["target"].shape == (4, 8)
         assert np.isin(np.asarray(batch["target"], np.float32).round(2), [1, 2]).all()
         assert "target_scale" not in batch
+
+
+def test_the_next_batch_is_made_while_the_present_one_is_used(folders, monkeypatch):
+    made, second = [], threading.Event()
+
+    def take(buffer, rows):
+        made.append(threading.current_thread().name)
+        if len(made) == 2:
+            second.set()
+        return shards.take(buffer, rows)
+
+    monkeypatch.setattr(loader, "take", take)
+    batches = order(folders).batches(0)
+    next(batches)
+    assert second.wait(10)  # nobody has asked for the second batch
+    assert threading.current_thread().name not in made
+    batches.close()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gill.backbones import image_generator
+from gill.backbones import decoding_in_parts, image_generator
 from gill.backbones.image_generator import (
     ImageGenerator,
     UnsuitableGeneratorError,
@@ -220,3 +220,25 @@ def test_prompt_embeddings_equal_the_pipelines_own_text_path(generator):
 def test_embeddings_of_another_shape_are_refused(generator):
     with pytest.raises(ValueError, match=r"\(77, 768\).*\(32, 384\)"):
         generator.generate(torch.zeros(1, 77, 768), [0], 1.0, 1)
+
+
+def test_many_images_are_decoded_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(decoding_in_parts, "DECODED_PIXELS", 2 * 16**2 + 1)
+    pipeline = micro_models.image_generator().pipeline
+    del pipeline.vae.decode  # as it was before
+    counts, original = [], pipeline.vae.decode
+
+    def decode(latents, **named):
+        counts.append(len(latents))
+        return original(latents, **named)
+
+    pipeline.vae.decode = decode
+    parts = ImageGenerator(pipeline, "micro")
+    embeddings = torch.randn(5, 8, 16)
+    found = parts.generate(embeddings, range(5), 1.0, 2)
+    assert counts == [2, 2, 1]
+    latents = torch.randn(3, 4, 8, 8)
+    whole = parts.pipeline.vae.decode(latents).sample
+    torch.testing.assert_close(whole, original(latents).sample)
+    pipeline.vae.decode = original
+    torch.testing.assert_close(found, parts.generate(embeddings, range(5), 1.0, 2))

@@ -134,3 +134,19 @@ def test_sampled_images_are_normalised_by_hand():
     sharp = part.prepare_tensor(edge) * part.std + part.mean
     assert float(sharp.min()) == pytest.approx(0.0, abs=1e-6)
     assert float(sharp.max()) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_products_are_in_the_precision_that_is_asked_for():
+    tower, kinds = micro_models.vision_encoder(), []
+    tower.model.visual.transformer.resblocks[0].mlp.c_fc.register_forward_hook(
+        lambda _, __, out: kinds.append(out.dtype)
+    )
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    exact, texts = tower.pooled(pixels), tower.text(["a cat"])
+    tower.precision = "bfloat16"
+    near = tower.pooled(pixels)
+    assert kinds == [torch.float32, torch.bfloat16]
+    assert near.dtype == torch.float32
+    assert not torch.equal(near, exact)
+    torch.testing.assert_close(near, exact, atol=0.05, rtol=0.05)
+    assert not torch.equal(tower.text(["a cat"]), texts)

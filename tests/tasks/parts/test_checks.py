@@ -1,6 +1,7 @@
 """Devices and frozen parts that are not what their names say are refused before any work."""
 
 import pytest
+import torch
 
 from tasks.config.parts import GeneratorConfig, LanguageConfig, RuntimeConfig, VisionConfig
 from tasks.parts.checks import DeviceError, PartError, check_device, check_parts, parameters_of
@@ -67,3 +68,14 @@ def test_parameters_are_read_from_a_name_or_a_folder(tmp_path):
     assert parameters_of("gpt2") == parameters_of("stable-diffusion-v1-5") == 0
     (tmp_path / "a.safetensors").write_bytes(b"x" * 4000)
     assert parameters_of(str(tmp_path)) == 1000
+
+
+def test_workers_need_a_gpu_each(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    check_device(RuntimeConfig(device="cuda", workers=3))
+    check_device(RuntimeConfig(device="cuda:2,cuda:0", workers=2))
+    with pytest.raises(DeviceError, match="there are 3"):
+        check_device(RuntimeConfig(device="auto", workers=4))
+    with pytest.raises(DeviceError, match=r"runtime\.device names 1"):
+        check_device(RuntimeConfig(device="cuda:1", workers=2))

@@ -3,7 +3,7 @@
 import torch
 
 from tasks.config.parts import RuntimeConfig
-from tasks.parts.devices import device_of, on_each_device
+from tasks.parts.devices import device_of, on_each_device, on_own_device
 
 
 def test_the_first_of_several_is_the_device():
@@ -36,3 +36,19 @@ def test_threads_are_set_where_they_are_given():
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_each_worker_has_a_gpu_of_its_own(monkeypatch):
+    def devices(named, size):
+        runtime = RuntimeConfig(device=named, workers=size)
+        return [on_own_device(runtime, rank, size).device for rank in range(size)]
+
+    assert devices("cuda:2,cuda:0", 2) == ["cuda:2", "cuda:0"]
+    assert devices("cuda", 2) == ["cuda:0", "cuda:1"]
+    assert devices("cuda:1", 1) == ["cuda:1"]
+    assert devices("cuda:1,cuda:0", 1) == ["cuda:1,cuda:0"]  # a stage that goes by shard uses both
+    assert devices("cpu", 2) == ["cpu", "cpu"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices("auto", 2) == ["auto", "auto"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert devices("auto", 2) == ["cuda:0", "cuda:1"]

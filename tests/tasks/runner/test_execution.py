@@ -70,6 +70,8 @@ def test_a_finished_stage_is_reused(probe):
     first, second = probe.execution()(), probe.execution()()
     assert (first.status, second.status, probe.runs) == ("ran", "reused", 1)
     assert second.metrics == {"answer": 42.0}
+    measured = first.artifact.manifest().provenance["measured"]
+    assert measured["peak_memory_bytes"] > 0
     runs = mlflow_runs.client().search_runs([mlflow_runs.experiment_id()])
     tags = {r.info.run_id: r.data.tags for r in runs}
     assert tags[second.mlflow_run_id]["made_by_run"] == first.mlflow_run_id

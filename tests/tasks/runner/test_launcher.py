@@ -89,6 +89,8 @@ def test_one_rank_in_its_own_process_makes_what_the_flow_makes(inputs, tmp_path)
     expected, found = here(), launcher.run(apart, logging.getLogger("test"))
     assert type(found) is type(expected)
     assert found.metrics == pytest.approx(expected.metrics)
+    rates = {"steps/s", "[IMG] states/s"}
+    assert set(apart.context.log.measured) == set(here.context.log.measured) == rates
     one, two = (load_file(made.adapters_weights) for made in (expected, found))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, atol=1e-6, rtol=1e-5, msg=key)

@@ -47,6 +47,8 @@ def test_a_changed_key_is_named_with_both_values_and_what_follows_from_it(traine
     assert found["decision"].reasons == ("made anew before it: mapper",)
     assert found["evaluate"].reasons == ("made anew before it: mapper, decision",)
     assert found["mapper"].seconds > 0
+    assert found["mapper"].host > 1e8
+    assert found["mapper"].gpu is None
 
 
 def test_a_key_that_bears_on_nothing_changes_nothing(trained_var):

@@ -5,8 +5,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
-from tasks.tracking.memory import peak_memory, release_memory
+from tasks.tracking import memory
+from tasks.tracking.memory import peak_gpu_memory, peak_memory, release_memory
 
 MIB = 1 << 20
 
@@ -48,3 +50,22 @@ def test_giving_back_leaves_what_is_in_use():
     kept = np.arange(1000)
     release_memory()
     assert kept.sum() == 499_500
+
+
+def test_the_peak_of_a_gpu_is_that_of_the_fullest_since_the_stage_began(monkeypatch):
+    held, anew = [700, 900], []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", held.__getitem__)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", anew.append)
+    with peak_memory() as found:
+        held[0] = 1000
+    assert found[memory.GPU] == 1000
+    assert anew == [0, 1]
+
+
+def test_who_used_no_gpu_reports_none():
+    assert peak_gpu_memory() == 0
+    with peak_memory() as found:
+        pass
+    assert memory.GPU not in found

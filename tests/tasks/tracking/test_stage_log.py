@@ -62,3 +62,14 @@ def test_the_console_keeps_metrics_and_tables_and_prints_the_rest(caplog):
     assert log.history == [(3, {"loss": 1.0})]
     assert log.tables == {"votes": {"prompt": ["a"]}}
     assert caplog.messages == ["two rows left out", "1/2 images (50%), 0.0/s, measuring"]
+
+
+def test_rates_are_kept_for_the_manifest_also_of_lines_that_are_not_said(clock):
+    log = ConsoleLog()
+    log.progress(1, 9, "steps")  # the first step also warms up
+    clock[0] += 1
+    log.progress(3, 9, "steps")
+    assert log.measured == {"steps/s": 2.0}
+    clock[0] += 3
+    log.progress(5, 9, "steps")
+    assert log.measured == {"steps/s": 1.0}
