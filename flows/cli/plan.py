@@ -66,6 +66,8 @@ def _table(found: list[StagePlan], recipe: str) -> str:
         why = "\n".join(stage.reasons)
         if stage.unfinished:
             why = f"goes on from {stage.unfinished}\n{why}"
+        if stage.shards:
+            why = f"{stage.shards}\n{why}"
         known = "" if stage.status == "reuse" else "?"
         table.add_row(
             stage.stage,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.errors import CommandError, as_command_error
+
+if TYPE_CHECKING:
+    from tasks.runner.housekeeping import Stored
 
 store = typer.Typer(
     name="store", help="Finished work: list, size, pin, prune, verify.", no_args_is_help=True
@@ -37,17 +40,17 @@ def list_() -> None:
 @store.command()
 def size() -> None:
     """Sum up the store by stage, and what a prune would free."""
-    from tasks.runner.housekeeping import needed, stored
+    from tasks.runner.housekeeping import bytes_of, freed_by, needed, stored
 
     found = stored()
     reasons = needed(found)
-    sums: defaultdict[str, int] = defaultdict(int)
+    by_stage: defaultdict[str, list[Stored]] = defaultdict(list)
     for one in found:
-        sums[one.stage] += one.bytes
-    for stage, total in sums.items():
-        print(f"{stage:15} {total / 1e6:12,.1f} MB")
-    free = sum(one.bytes for one in found if one.name not in reasons)
-    print(f"{'all':15} {sum(sums.values()) / 1e6:12,.1f} MB, of which `gill store prune` "
+        by_stage[one.stage].append(one)
+    for stage, ones in by_stage.items():
+        print(f"{stage:15} {bytes_of(ones) / 1e6:12,.1f} MB")
+    free = freed_by(one for one in found if one.name not in reasons)
+    print(f"{'all':15} {bytes_of(found) / 1e6:12,.1f} MB, of which `gill store prune` "
           f"frees {free / 1e6:,.1f}")  # fmt: skip
 
 
@@ -69,7 +72,7 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove what neither the last run, nor a pin, nor a run that is under way needs."""
-    from tasks.runner.housekeeping import StoreError, needed, remove, stored
+    from tasks.runner.housekeeping import StoreError, freed_by, needed, remove, stored
 
     found = stored()
     reasons = needed(found)
@@ -79,7 +82,7 @@ def prune(
         return
     for one in spare:
         print(f"{one.name}{' (unfinished)' if one.unfinished else ''}: {one.bytes / 1e6:,.1f} MB")
-    total = sum(one.bytes for one in spare)
+    total = freed_by(spare)  # what others have too stays on the disk
     if not yes:
         typer.confirm(f"Remove these {len(spare)} and free {total / 1e6:,.1f} MB?", abort=True)
     with as_command_error(StoreError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from data.sources.base import Source
 from tasks.config.download import DownloadConfig
 from tasks.download.account import reasons_of
 from tasks.download.sources import settings_of, source_of
+from tasks.runner.backfill import link_or_copy
 from tasks.runner.fan_out import fan_out, reporting
 from tasks.tracking.stage_log import StageLog
 
@@ -34,8 +34,8 @@ def adopt(earlier: ImageShards, out: Path) -> None:
     if files_in(out):
         return
     for name in (ImageShards.FOLDER, ImageShards.FAILURES, ImageShards.STATS, "plan"):
-        # Links, not copies: files are replaced, never changed.
-        shutil.copytree(earlier.path / name, out / name, copy_function=os.link, dirs_exist_ok=True)
+        for file in files_in(earlier.path / name):
+            link_or_copy(file, out / file.relative_to(earlier.path))
     shutil.copy(earlier.path / "identity.json", out)
     there = {path.relative_to(out).as_posix() for path in out.rglob("*")}
     files = {name: file for name, file in earlier.manifest().files.items() if name in there}

@@ -23,6 +23,8 @@ class StageContext(Generic[Config_co]):
         out: a folder that an earlier, killed process may have begun to fill.
         log: where metrics, images and progress go.
         shards: the image shards to convert; empty for all. A worker of a cluster gets some.
+        identity: hash of all that bears on the stage but its inputs; empty where nobody says.
+        donors: finished artifacts of the stage, whose shards of the same may be taken over.
         earlier: the artifact that this one begins with, for a stage that declares ``begins_with``.
     """
 
@@ -33,3 +35,5 @@ class StageContext(Generic[Config_co]):
     log: StageLog
     shards: tuple[str, ...] = ()
     earlier: Artifact | None = None
+    identity: str = ""
+    donors: tuple[Path, ...] = ()

@@ -133,6 +133,11 @@ def plan(
     return planned
 
 
+def identity_of(planned: PlannedStage) -> str:
+    """Hash of all that bears on what a stage makes but its inputs."""
+    return stage_fingerprint(planned.stage, planned.config, planned.parts, {})
+
+
 def config_of(stage: Stage, settings: PipelineSettings) -> Config:
     """A stage's part of a pipeline's configuration; its defaults where that has none.
 

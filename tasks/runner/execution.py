@@ -22,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from data.artifacts import Artifact
+from data.artifacts import Artifact, ShardedArtifact
 from data.manifest import (
     DamagedArtifactError,
     Manifest,
@@ -31,8 +31,9 @@ from data.manifest import (
     problems_of,
     write_manifest,
 )
+from tasks.runner.backfill import Backfill, converted_by, finished_beside, made_of
 from tasks.runner.context import StageContext
-from tasks.runner.dag import PlannedStage
+from tasks.runner.dag import PlannedStage, identity_of
 from tasks.runner.fingerprint import stage_fingerprint
 from tasks.runner.places import work
 from tasks.runner.record import StageRecord
@@ -168,6 +169,7 @@ class Execution:
         Raises:
             DamagedArtifactError: what it writes is not what is there afterwards.
         """
+        self._backfill(call)
         for _ in range(_ATTEMPTS):
             metrics = dict(work(call, self.logger).metrics)
             files = check_work(call.context.out, self.logger)
@@ -187,6 +189,22 @@ class Execution:
         except Exception as second:  # noqa: BLE001 such as a full disk
             self.logger.warning("cannot end the MLflow run %s: %s", run_id, second)
 
+    def _backfill(self, call: StageCall) -> None:
+        """Begin a stage that converts shard by shard with what was made of the same before."""
+        planned, log = self.planned, call.context.log
+        images = converted_by(planned.config, planned.stage.makes, planned.inputs)
+        if images is None or not issubclass(planned.stage.makes, ShardedArtifact):
+            return
+        folder, identity = planned.stage.makes.FOLDER, identity_of(planned)
+        wanted = made_of(identity, images, folder, images.names())
+        taken = Backfill(call.context.out, wanted, call.context.donors)(log)
+        if taken and isinstance(log, MlflowStageLog):
+            said = ", ".join(f"{count} of {len(wanted)} from {a}" for a, count in taken.items())
+            mlflow_runs.set_tags(log.run_id, {"shards_reused": said})
+
+    def _donors(self) -> tuple[Path, ...]:
+        return () if self.force else tuple(finished_beside(self.planned.artifact.path))
+
     def _call(self, out: Path, run_id: str) -> StageCall:
         planned = self.planned
         context = StageContext(
@@ -196,6 +214,8 @@ class Execution:
             out=out,
             log=MlflowStageLog(run_id, self.logger),
             earlier=self._earlier(),
+            identity="" if planned.stage.declared.identify else identity_of(planned),
+            donors=self._donors(),
         )
         return StageCall(planned.stage, context, planned.inputs)
 

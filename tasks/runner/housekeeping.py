@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,9 @@ class Stored:
     """A finished artifact of the store, or what a run has left unfinished.
 
     Attributes:
-        made: UTC time as text, "" for what is unfinished. bytes: of its files.
+        made: UTC time as text, "" for what is unfinished.
+        held: bytes of its files by device and inode, the names that each has here and its names in
+            all: a shard that several artifacts have lies on the disk once.
         inputs: names of the artifacts that it was made of.
         problem: why its manifest cannot be read, or "".
     """
@@ -37,7 +40,7 @@ class Stored:
     fingerprint: str
     path: Path
     made: str
-    bytes: int
+    held: Mapping[tuple[int, int], tuple[int, int, int]]
     inputs: tuple[str, ...]
     unfinished: bool = False
     problem: str = ""
@@ -46,6 +49,27 @@ class Stored:
     def name(self) -> str:
         """``stage/fingerprint``."""
         return f"{self.stage}/{self.fingerprint}"
+
+    @property
+    def bytes(self) -> int:
+        """Of its files, whoever else has them."""
+        return bytes_of([self])
+
+
+def bytes_of(some: Iterable[Stored]) -> int:
+    """Bytes on the disk of some artifacts together."""
+    return sum({inode: size for one in some for inode, (size, _, _) in one.held.items()}.values())
+
+
+def freed_by(some: Iterable[Stored]) -> int:
+    """Bytes that are free when some artifacts are gone: those of files with no name elsewhere."""
+    left: dict[tuple[int, int], int] = {}
+    sizes: dict[tuple[int, int], int] = {}
+    for one in some:
+        for inode, (size, here, everywhere) in one.held.items():
+            left[inode] = left.get(inode, everywhere) - here
+            sizes[inode] = size
+    return sum(size for inode, size in sizes.items() if left[inode] <= 0)
 
 
 def stored() -> list[Stored]:
@@ -56,7 +80,13 @@ def stored() -> list[Stored]:
 
 
 def _described(path: Path) -> Stored:
-    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    stats = [p.stat() for p in path.rglob("*") if p.is_file()]
+    names = Counter((stat.st_dev, stat.st_ino) for stat in stats)
+    size = {
+        inode: (stat.st_size, names[inode], stat.st_nlink)
+        for stat in stats
+        for inode in [(stat.st_dev, stat.st_ino)]
+    }
     if path.suffix == PARTIAL:
         return Stored(path.parent.name, path.stem, path, "", size, (), unfinished=True)
     try:

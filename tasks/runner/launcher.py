@@ -102,6 +102,8 @@ def _described(call: StageCall, folder: Path, size: int) -> dict[str, Any]:
         "runtime": context.runtime.model_dump(mode="json"),
         "inputs": {n: [a.stage, a.fingerprint, str(a.path)] for n, a in call.inputs.items()},
         "earlier": earlier and [earlier.stage, earlier.fingerprint, str(earlier.path)],
+        "identity": context.identity,
+        "donors": [str(path) for path in context.donors],
         "out": str(context.out),
         "run_id": getattr(context.log, "run_id", None),
         "meeting": str(folder / f"meeting-{uuid.uuid4().hex}"),

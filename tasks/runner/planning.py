@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from data.artifacts import ShardedArtifact
 from data.manifest import MANIFEST, DamagedArtifactError, Manifest, read_manifest
-from tasks.runner.dag import PlannedStage
+from tasks.runner.backfill import converted_by, count_new, finished_beside, made_of
+from tasks.runner.dag import PlannedStage, identity_of
 from tasks.runner.store import find, store_folder
 
 Status = Literal["reuse", "resume", "run"]
@@ -24,6 +26,8 @@ class StagePlan:
     Attributes:
         reasons: why it is not reused: each key, input or part that changed, from what to what.
         unfinished: what an earlier process left, such as ``3 shards, 12 MB``.
+        shards: how many of its shards no artifact has, such as ``2 of 100 shards new``, for a stage
+            that converts shard by shard.
         seconds, bytes: what it took the last time, or None where it was never made.
         host, gpu: the most bytes of memory that it held then, where that is known.
         rehearsed: whether these figures are a rehearsal's.
@@ -34,6 +38,7 @@ class StagePlan:
     status: Status
     reasons: tuple[str, ...] = ()
     unfinished: str = ""
+    shards: str = ""
     seconds: float | None = None
     bytes: int | None = None
     host: float | None = None
@@ -79,11 +84,23 @@ def _explain(planned: PlannedStage, before: Mapping[str, StagePlan], forced: boo
         "resume" if partial.exists() else "run",
         reasons,
         _unfinished(partial) if partial.exists() else "",
+        "" if forced else _new_shards(planned),
         None if nearest is None else float(took.get("seconds", 0.0)),
         None if nearest is None else _size(nearest),
         peaks.get("peak_memory_bytes"),
         peaks.get("peak_gpu_memory_bytes"),
     )
+
+
+def _new_shards(planned: PlannedStage) -> str:
+    """How many shards are to be made, where its input is there to tell."""
+    makes = planned.stage.makes
+    images = converted_by(planned.config, makes, planned.inputs)
+    if images is None or find(images) is None or not issubclass(makes, ShardedArtifact):
+        return ""
+    wanted = made_of(identity_of(planned), images, makes.FOLDER, images.names())
+    new = count_new(wanted, finished_beside(planned.artifact.path))
+    return f"{new} of {len(wanted)} shards new"
 
 
 def _manifests(folder: Path) -> Iterator[Manifest]:

@@ -75,6 +75,8 @@ def main() -> None:
         runtime=runtime,
         out=Path(described["out"]),
         log=MlflowStageLog(run_id, logger) if workers.first and run_id else ConsoleLog(),
+        identity=described["identity"],
+        donors=tuple(Path(path) for path in described["donors"]),
         earlier=described["earlier"] and artifact(stage.makes, described["earlier"]),
     )
     inputs = {n: artifact(stage.needs[n], values) for n, values in described["inputs"].items()}

@@ -31,7 +31,16 @@ def run(
     computed once, and the mapper and the decision model train without the language model.
     """
     language = load_language(context.parts.language, context.runtime)
-    training = AdapterTraining(language, context.config, images, features, context.out, context.log)
+    training = AdapterTraining(
+        language,
+        context.config,
+        images,
+        features,
+        context.out,
+        context.log,
+        identity=context.identity,
+        donors=context.donors,
+    )
     metrics = training.run()
     if WorkerGroup.current().first:
         finish(context.out)

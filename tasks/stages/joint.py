@@ -58,7 +58,17 @@ def run(
         config.generation_weight,
         config.initialization == "data_dependent",
     )
-    training = AdapterTraining(language, config, images, features, out, context.log, joint)
+    training = AdapterTraining(
+        language,
+        config,
+        images,
+        features,
+        out,
+        context.log,
+        joint,
+        context.identity,
+        context.donors,
+    )
     metrics = training.run()
     if WorkerGroup.current().first:
         save_mapper(out, spec, mapper)

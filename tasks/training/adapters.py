@@ -39,7 +39,7 @@ class AdapterTraining:
 
     Attributes:
         out: gets the weights, the states and the checkpoints. log: metrics and progress.
-        joint: a mapper that is trained along.
+        joint: a mapper that is trained along. identity, donors: as in a ``StageContext``.
     """
 
     language: LanguageModel
@@ -49,6 +49,8 @@ class AdapterTraining:
     out: Path
     log: StageLog
     joint: JointMapper | None = None
+    identity: str = ""
+    donors: tuple[Path, ...] = ()
 
     def run(self) -> dict[str, float]:
         """Train, write weights and states, and return the metrics (of the first worker)."""
@@ -87,7 +89,8 @@ class AdapterTraining:
             loop = TrainingLoop(trainer, config, self.out, self.log, validate=validate)
             loop.run(batches, start)
             size = config.state_batch_size
-            write_img_states(model, self.images, self.out, self.log, size, unread)
+            write_img_states(model, self.images, self.out, self.log, size, unread,
+                             self.identity, self.donors)  # fmt: skip
             if not WorkerGroup.current().first:
                 return {}
             if config.refine_steps:

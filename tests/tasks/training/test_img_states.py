@@ -6,6 +6,8 @@ import torch
 
 from data import schemas
 from data.artifacts import ImageShards
+from data.io.journal import contents, files_in
+from data.manifest import Manifest, described, write_manifest
 from data.shards import read_table, write_shard
 from gill.backbones.testing.micro_models import language_model
 from gill.model import Adapters, GillModel
@@ -64,3 +66,41 @@ def test_states_of_another_training_are_not_kept(model, images, tmp_path):
         n: held for n, (_, held) in fresh.items()
     }
     assert mixed["train-00000.parquet"][1] != first["train-00000.parquet"][1]
+
+
+def finished(model, images, out, donors=(), identity="stage", name="a1"):
+    """An artifact with the states, as it is sealed."""
+    partial = out / f"{name}.partial"
+    write_img_states(model, images, partial, ConsoleLog(), 8, (), identity, donors)
+    files = {p.relative_to(partial).as_posix(): contents(p) for p in files_in(partial)}
+    write_manifest(partial, Manifest(out.name, 1, name, {}, {}, {}, described(partial, files)))
+    return partial.rename(out / name)
+
+
+def test_states_of_the_same_captions_are_taken_over_where_e_img_is_the_same(
+    model, images, tmp_path
+):
+    def seal():
+        folder = images.path
+        paths = files_in(folder / "images")
+        files = {p.relative_to(folder).as_posix(): contents(p) for p in paths}
+        write_manifest(folder, Manifest("download", 1, "d0", {}, {}, {}, described(folder, files)))
+
+    def taken(name, donor, identity="stage"):
+        made = finished(model, images, tmp_path / "adapters", (donor,), identity, name)
+        shards = sorted(p.name for p in (made / "states").iterdir())
+        return [(made / "states" / n).samefile(donor / "states" / n) for n in shards
+                if (donor / "states" / n).exists()]  # fmt: skip
+
+    seal()
+    first = finished(model, images, tmp_path / "adapters")
+    rows = [{"key": "new", "caption": "another caption", "image": b""}]
+    write_shard(
+        images.folder / "train-00001.parquet", pa.Table.from_pylist(rows, schema=schemas.IMAGES)
+    )
+    seal()
+    assert taken("a2", first) == [True, False]
+    assert taken("a3", first, "another stage") == [False, False]
+    with torch.no_grad():
+        model.adapters.img_tokens.weight.add_(0.5)
+    assert taken("a4", first) == [False, False]
