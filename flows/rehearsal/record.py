@@ -6,9 +6,9 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data.io.atomic import write_json
 from flows.config import PipelineConfig
@@ -22,6 +22,7 @@ from gill.backbones.testing.published import ClipSize, DiffusionSize, OptSize
 from tasks.runner.planning import StagePlan
 
 _RECORD = "rehearsal.json"
+Size = TypeVar("Size", OptSize, ClipSize, DiffusionSize)
 
 
 def machine() -> dict[str, Any]:
@@ -109,11 +110,9 @@ def planned(recipe: str, config: PipelineConfig) -> dict[str, Estimate] | None:
         measured = {name: Measured(**stage) for name, stage in found["stages"].items()}
         sizes = found["parts"]
         parts = Parts(
-            OptSize(**sizes["language"]),
-            ClipSize(**sizes["vision"]),
-            DiffusionSize(
-                **{name: _as_it_was(value) for name, value in sizes["generator"].items()}
-            ),
+            _sized(OptSize, sizes["language"]),
+            _sized(ClipSize, sizes["vision"]),
+            _sized(DiffusionSize, sizes["generator"]),
         )
         scale = Scale(
             resolve(rehearsal.recipe, found["overrides"]), parts, Splits(**found["pairs"])
@@ -131,5 +130,13 @@ def limited(splits: Splits, limit: int | None) -> Splits:
     return Splits(*(min(limit, n) for n in (splits.train, splits.validation, splits.test)))
 
 
-def _as_it_was(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _sized(kind: type[Size], values: Mapping[str, Any]) -> Size:
+    """A part's sizes as they were written.
+
+    Raises:
+        TypeError: another version wrote them.
+    """
+    if {field.name for field in fields(kind)} != set(values):
+        raise TypeError(f"{sorted(values)} are no fields of {kind.__name__}")
+    own: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+    return kind(**own)

@@ -60,7 +60,12 @@ def test_other_parts_were_not_rehearsed(recorded, settings):
 
 def test_no_rehearsal_tells_nothing(recorded):
     assert record.planned("tiny", resolve("tiny", {})) is None
-    (folder_of(RECIPE) / "rehearsal.json").write_text("{")
+    path = folder_of(RECIPE) / "rehearsal.json"
+    of_another_version = json.loads(path.read_text())
+    del of_another_version["parts"]["generator"]["denoising"]
+    path.write_text(json.dumps(of_another_version))
+    assert record.planned(RECIPE, resolve(RECIPE, {})) is None
+    path.write_text("{")
     assert record.planned(RECIPE, resolve(RECIPE, {})) is None
     shutil.rmtree(folder_of(RECIPE))
     assert record.planned(RECIPE, resolve(RECIPE, {})) is None
