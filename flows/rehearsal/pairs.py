@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from data.scenes.captions import caption
 from data.scenes.grammar import World
 from flows.rehearsal.sizes import PAIRS, Splits
 
-_A_TAR = 10_000  # examples, about as many as a tar of CC3M holds
+_A_TAR = 1000  # examples
 _WIDTH, _HEIGHT = 640, 448
 _QUALITY = 80
 
@@ -46,11 +48,13 @@ def make_pairs(pairs: Splits, folder: Path) -> None:
 
 def _members(rows: range, seed: int) -> Iterator[tuple[str, bytes]]:
     world = World()
-    for row in rows:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        photographs = pool.map(photograph, (seed * 10**9 + row for row in rows))
+    for row, image in zip(rows, photographs, strict=True):
         text = caption(world.scene("train", row), "train", row + seed * 10**9, 0, "phrase")
         url = f"https://example.org/{seed}/{row}.jpg"
         about = {"key": f"{row:09d}", "url": url, "caption": text, "status": "success"}
-        yield f"{row:09d}.jpg", photograph(seed * 10**9 + row)
+        yield f"{row:09d}.jpg", image
         yield f"{row:09d}.txt", text.encode()
         yield f"{row:09d}.json", json.dumps(about).encode()
 

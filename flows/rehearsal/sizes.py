@@ -125,7 +125,14 @@ def changed(
     """
     if full:
         rehearsal = replace(
-            rehearsal, parts=rehearsal.published, sampler_steps=sampler_steps, steps=20, images=16
+            rehearsal,
+            parts=rehearsal.published,
+            sampler_steps=sampler_steps,
+            # Enough that a fast GPU is not measured while it warms up.
+            pairs=Splits(10 * rehearsal.pairs.train, 32, 32),
+            steps=20,
+            images=32,
+            captions=32,
         )
     if layers is not None:
         parts = rehearsal.parts

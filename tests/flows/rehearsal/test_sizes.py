@@ -53,6 +53,8 @@ def test_depth_and_steps_can_be_chosen():
     assert (deeper.parts.language.layers, deeper.parts.vision.layers) == (30, 24)
     full = changed(OPT, 9, None, True, 50)
     assert (full.steps, full.sampler_steps, full.parts) == (9, 50, OPT.published)
+    assert full.pairs.train == 2000
+    assert full.pairs.test >= full.images
 
 
 @pytest.mark.parametrize("recipe", ["tiny", "embedded"])
