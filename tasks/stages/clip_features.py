@@ -18,6 +18,7 @@ from data.io.image_decoder import any_size, decode
 from data.shards import as_bytes, read_table
 from gill.backbones.vision import VisionEncoder
 from tasks.config.data import ClipFeaturesConfig
+from tasks.pairs.report import PairsReport
 from tasks.parts.devices import on_each_device
 from tasks.parts.loading import load_vision
 from tasks.runner.context import StageContext
@@ -33,7 +34,10 @@ STAGE = StageDeclaration(
 
 
 def run(context: StageContext[ClipFeaturesConfig], images: ImageShards) -> ClipFeatures:
-    """Write ``features/<shard>`` with the keys of the image shard in the same order."""
+    """Write ``features/<shard>`` with the keys of the image shard in the same order.
+
+    Before anything is trained on them, the pairs are looked at: ``pairs.json``, ``pairs.html``.
+    """
     target = context.out / ClipFeatures.FOLDER
     runtimes = on_each_device(context.runtime)
     encoders = [load_vision(context.parts.vision, runtime) for runtime in runtimes]
@@ -56,6 +60,8 @@ def run(context: StageContext[ClipFeaturesConfig], images: ImageShards) -> ClipF
         converts = [partial(convert, encoder) for encoder in encoders]
         shards = context.shards
         metrics = map_shards(context.log, images.folder, target, "images", converts, shards)
+    if not shards:
+        metrics |= PairsReport(images, target, encoders[0]).write(context.out, context.log)
     return ClipFeatures.made(context.out, {**metrics, "dim": float(dim)})
 
 
