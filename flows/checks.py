@@ -7,8 +7,7 @@ from flows.pipeline import dag
 from tasks.parts.trial import try_parts_apart
 from tasks.runner.checks import check_before
 from tasks.runner.dag import plan
-from tasks.runner.planning import explain, room_missing
-from tasks.runner.store import DiskFullError
+from tasks.runner.planning import check_room_to_make, explain
 
 
 def check_run(config: PipelineConfig, stage: str | None, force: bool) -> None:
@@ -25,9 +24,5 @@ def check_run(config: PipelineConfig, stage: str | None, force: bool) -> None:
     forced = [stage] if stage else list(planned)
     parts = check_before(planned, stage, forced if force else ())
     to_make = [made for made in explain(planned, force) if stage in (None, made.stage)]
-    if missing := room_missing(to_make):
-        raise DiskFullError(
-            f"the disk lacks {missing / 1e9:.1f} GB for what is to be made, as far as earlier "
-            "artifacts tell; make room, or set GILL_VAR to a larger disk"
-        )
+    check_room_to_make(to_make)
     try_parts_apart(config.parts, config.runtime, parts)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
+LAST_RUN = "last_run.json"  # in the folder of runs: the record of the run that ended last
 
 
 def var_folder() -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from data.io import journal
+from data.io.disk import free_bytes
 from data.io.journal import PART
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -25,7 +25,9 @@ class WriteError(OSError):
 def unwritten(path: str | Path, error: OSError, size: int | None = None) -> WriteError:
     """What to say when a file cannot be written, after so many bytes."""
     after = "" if size is None else f" after {size:,} bytes"
-    free = "" if error.errno not in _NO_ROOM else f", {_free(Path(path)):,} bytes are free there"
+    free = ""
+    if error.errno in _NO_ROOM:
+        free = f", {free_bytes(Path(path).parent):,} bytes are free there"
     said = WriteError(
         f"cannot write {path}{after}: {error.strerror or error}{free}. Make room (or mend the "
         "store) and run again: what is finished is kept."
@@ -102,12 +104,6 @@ def _keep_names(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _free(path: Path) -> int:
-    """Bytes that are free on the disk of a path that may not exist."""
-    there = next(folder for folder in path.absolute().parents if folder.exists())
-    return shutil.disk_usage(there).free
 
 
 def _length(path: Path) -> int | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.errors import CommandError, as_command_error
+from flows.cli.errors import as_command_error
 from flows.cli.runs import Recipe, Settings
 from flows.overrides import ConfigError, parsed
 
@@ -42,18 +42,15 @@ def plan(
     from flows.pipeline import dag
     from flows.rehearsal.record import with_rehearsed
     from tasks.runner.dag import plan as planned_stages
-    from tasks.runner.planning import explain, room_missing
+    from tasks.runner.planning import check_room_to_make, explain
 
     with as_command_error(SourceError, OSError), private_files():
         found = explain(planned_stages(dag(config.schedule), config), force)
     found = with_rehearsed(found, recipe, config)
     shown = json.dumps([asdict(stage) for stage in found], indent=1)
     print(shown if as_json else _table(found, recipe))
-    if missing := room_missing(found):
-        raise CommandError(
-            f"the disk of the store lacks {missing / 1e9:.1f} GB for what is to be made, as far as "
-            "earlier artifacts and rehearsals tell; make room, or set GILL_VAR to a larger disk"
-        )
+    with as_command_error(OSError):
+        check_room_to_make(found)
     return WORK if any(stage.status != "reuse" for stage in found) else 0
 
 

@@ -29,7 +29,7 @@ def list_() -> None:
     reasons = needed(found)
     table = Table("artifact", "made (UTC)", "MB", "kept because")
     for one in found:
-        why = "unfinished work" if one.unfinished else one.problem or reasons.get(one.name, "")
+        why = one.problem or reasons.get(one.name, "")
         table.add_row(one.name, one.made[:16].replace("T", " "), f"{one.bytes / 1e6:,.1f}", why)
     console = Console(width=140)
     with console.capture() as captured:
@@ -49,9 +49,11 @@ def size() -> None:
         by_stage[one.stage].append(one)
     for stage, ones in by_stage.items():
         print(f"{stage:15} {bytes_of(ones) / 1e6:12,.1f} MB")
+    begun = needed(found, unfinished=False)
     free = freed_by(one for one in found if one.name not in reasons)
-    print(f"{'all':15} {bytes_of(found) / 1e6:12,.1f} MB, of which `gill store prune` "
-          f"frees {free / 1e6:,.1f}")  # fmt: skip
+    more = freed_by(one for one in found if one.name not in begun) - free
+    print(f"{'all':15} {bytes_of(found) / 1e6:12,.1f} MB, of which `gill store prune` frees "
+          f"{free / 1e6:,.1f}, and `--unfinished` {more / 1e6:,.1f} more")  # fmt: skip
 
 
 @store.command()
@@ -70,12 +72,25 @@ def pin(
 @store.command()
 def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    unfinished: Annotated[
+        bool,
+        typer.Option(
+            "--unfinished",
+            help="Also what killed and failed runs have left, which a run would go on with.",
+        ),
+    ] = False,
 ) -> None:
-    """Remove what neither the last run, nor a pin, nor a run that is under way needs."""
-    from tasks.runner.housekeeping import StoreError, freed_by, needed, remove, stored
+    """Remove what neither the last run, nor a pin, nor unfinished work, nor a run needs."""
+    from tasks.runner.housekeeping import StoreError, freed_by, needed, remove, silent, stored
 
     found = stored()
-    reasons = needed(found)
+    reasons = needed(found, unfinished=not unfinished)
+    if mute := silent(found, reasons):
+        raise CommandError(
+            f"{', '.join(one.name for one in mute)} must stay and do not say what they are made "
+            "of, so that nothing was removed; run them to their end, or remove what is unfinished "
+            "of them with --unfinished"
+        )
     spare = [one for one in found if one.name not in reasons]
     if not spare:
         print("there is nothing to remove")

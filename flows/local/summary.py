@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tasks.runner.run_records import RUNNING
+
 
 def table_of(summary: dict[str, Any]) -> str:
     """The stages of a run with their headline metrics, as text."""
@@ -30,9 +32,9 @@ def table_of(summary: dict[str, Any]) -> str:
 
 def failure_of(summary: Path, words: str) -> str | None:
     """Why a run that has ended did not succeed, from its summary and Prefect's last words of it."""
-    if not summary.exists():
+    told = json.loads(summary.read_text()) if summary.exists() else {"state": RUNNING}
+    if told["state"] == RUNNING:
         return f"the process of the run was killed (out of memory?) or never began: {words}"
-    told = json.loads(summary.read_text())
     if told["state"] == "completed":
         return None
     return f"the run failed: {told['error'] or words}"

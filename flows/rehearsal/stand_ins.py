@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from flows.rehearsal.sizes import GENERATOR, LANGUAGE, VISION, Parts
 from gill.backbones.testing import published
 from gill.backbones.testing.published_tokenizers import opt_tokenizer
-from tasks.runner.store import DiskFullError
+from tasks.runner.room import check_room
 
 _MADE = "stand_in.json"  # written last: what the folder holds
 _SEED = 0
@@ -38,7 +38,8 @@ def make_stand_ins(parts: Parts, folder: Path, say: Say) -> None:
         GENERATOR: (parts.generator, _generator),
     }
     todo = {n: m for n, m in makers.items() if _described(folder / n) != _plain(m[0])}
-    _check_room(folder, sum(bytes_of(size) for size, _ in todo.values()))
+    wanted = int(sum(bytes_of(size) for size, _ in todo.values()))
+    check_room(folder, wanted, "the stand-ins (fewer --layers take less)")
     for name, (size, make) in todo.items():
         say(f"making a stand-in for the {name} part ({bytes_of(size) / 1e9:.1f} GB)")
         target, part = folder / name, folder / f"{name}.part"
@@ -73,16 +74,6 @@ def _described(folder: Path) -> Any:
         return json.loads((folder / _MADE).read_text())
     except (OSError, ValueError):
         return None
-
-
-def _check_room(folder: Path, wanted: float) -> None:
-    there = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(there).free
-    if wanted > free:
-        raise DiskFullError(
-            f"the stand-ins take {wanted / 1e9:.1f} GB and {free / 1e9:.1f} GB are free at "
-            f"{there}; make room, set GILL_VAR to a larger disk, or rehearse fewer --layers"
-        )
 
 
 def _language(size: published.OptSize, folder: Path) -> None:

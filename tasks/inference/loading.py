@@ -44,11 +44,10 @@ from tasks.parts.retrieval_index import load_index
 from tasks.parts.trained_adapters import load_adapters
 from tasks.parts.trained_decision import load_decision
 from tasks.parts.trained_mapper import build_mapper, load_mapper
-from tasks.paths import var_folder
+from tasks.paths import LAST_RUN, var_folder
 from tasks.runner.registry import stage_named
 from tasks.tracking import mlflow_runs
 
-LAST_RUN = "last_run.json"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _RELEASED_VISION = {
     "openai/clip-vit-large-patch14": VisionConfig(name="ViT-L-14-quickgelu", pretrained="openai")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +12,8 @@ from tasks.config.parts import VisionConfig
 from tasks.parts.checks import PartError, check_device, check_parts, check_vision
 from tasks.paths import var_folder
 from tasks.runner.dag import PlannedStage
-from tasks.runner.store import DiskFullError, find
+from tasks.runner.room import LEAST_FREE, check_room
+from tasks.runner.store import find
 
 
 class SettingsError(ValueError):
@@ -46,7 +46,7 @@ def check_before(
     if not to_run:
         return set()
     first = next(iter(to_run.values()))
-    _check_room(first.runtime.minimum_free_bytes)
+    check_room(var_folder(), first.runtime.minimum_free_bytes, LEAST_FREE)
     if any(stage.stage.declared.computes for stage in to_run.values()):
         check_device(first.runtime)
     wanted = {part for stage in to_run.values() for part in stage.stage.declared.whole_parts}
@@ -61,17 +61,6 @@ def check_before(
         if stage.stage.declared.check is not None:
             stage.stage.declared.check(stage.config, needed)
     return {part for stage in to_run.values() for part in stage.stage.declared.parts}
-
-
-def _check_room(wanted: int) -> None:
-    folder = var_folder()
-    there = next(path for path in (folder, *folder.parents) if path.is_dir())
-    free = shutil.disk_usage(there).free
-    if free < wanted:
-        raise DiskFullError(
-            f"{free / 1e9:.2f} GB are free at {there}, fewer than the {wanted / 1e9:.2f} GB of "
-            "runtime.minimum_free_bytes; make room and run again"
-        )
 
 
 def _check_config(name: str, config: Config) -> None:

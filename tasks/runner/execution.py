@@ -37,15 +37,15 @@ from tasks.runner.dag import PlannedStage, identity_of
 from tasks.runner.fingerprint import stage_fingerprint
 from tasks.runner.places import work
 from tasks.runner.record import StageRecord
+from tasks.runner.room import LEAST_FREE, check_room, full_disk
 from tasks.runner.stage import StageCall
 from tasks.runner.store import (
-    DiskFullError,
     MissingArtifactError,
     begin,
     check_work,
     find,
-    full_disk,
     is_whole,
+    name_of,
     partial_of,
     seal,
     store_folder,
@@ -137,8 +137,8 @@ class Execution:
             for folder in (artifact.path, partial):
                 if folder.exists():
                     shutil.rmtree(folder)
-        resumed = begin(artifact, self.logger)
-        self._check_room(partial)
+        resumed = begin(artifact, self.planned.inputs.values(), self.logger)
+        check_room(partial, self.planned.runtime.minimum_free_bytes, LEAST_FREE)
         run_id = self.record.begin({"status": "ran", "resumed": str(resumed).lower()})
         if resumed:
             self.logger.info("going on with unfinished work in %s", partial)
@@ -248,7 +248,7 @@ class Execution:
             version=declared.version,
             fingerprint=planned.artifact.fingerprint,
             config=planned.config.model_dump(mode="json"),
-            inputs={name: f"{a.stage}/{a.fingerprint}" for name, a in planned.inputs.items()},
+            inputs={name: name_of(artifact) for name, artifact in planned.inputs.items()},
             metrics=metrics,
             files=files,
             provenance={
@@ -259,14 +259,6 @@ class Execution:
                 "parts": _described_parts(planned),
             },
         )
-
-    def _check_room(self, folder: Path) -> None:
-        free, wanted = shutil.disk_usage(folder).free, self.planned.runtime.minimum_free_bytes
-        if free < wanted:
-            raise DiskFullError(
-                f"{free / 1e9:.2f} GB are free at {folder}, fewer than the {wanted / 1e9:.2f} GB "
-                "of runtime.minimum_free_bytes; make room and run again, finished work is kept"
-            )
 
 
 def _described_parts(planned: PlannedStage) -> Mapping[str, Any]:

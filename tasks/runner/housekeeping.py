@@ -14,8 +14,9 @@ from filelock import FileLock, Timeout
 from data.io.atomic import write_json
 from data.io.journal import PARTIAL
 from data.manifest import MANIFEST, DamagedArtifactError, checked_record, problems_of, read_manifest
-from tasks.paths import var_folder
-from tasks.runner.store import store_folder
+from tasks.paths import LAST_RUN, var_folder
+from tasks.runner.run_records import run_records
+from tasks.runner.store import begun_with, store_folder
 
 _PINS = "pins.json"
 
@@ -32,7 +33,7 @@ class Stored:
         made: UTC time as text, "" for what is unfinished.
         held: bytes of its files by device and inode, the names that each has here and its names in
             all: a shard that several artifacts have lies on the disk once.
-        inputs: names of the artifacts that it was made of.
+        inputs: names of the artifacts that it was made of, or None where it does not say.
         problem: why its manifest cannot be read, or "".
     """
 
@@ -41,7 +42,7 @@ class Stored:
     path: Path
     made: str
     held: Mapping[tuple[int, int], tuple[int, int, int]]
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...] | None
     unfinished: bool = False
     problem: str = ""
 
@@ -88,12 +89,16 @@ def _described(path: Path) -> Stored:
         for inode in [(stat.st_dev, stat.st_ino)]
     }
     if path.suffix == PARTIAL:
-        return Stored(path.parent.name, path.stem, path, "", size, (), unfinished=True)
+        return Stored(
+            path.parent.name, path.stem, path, "", size, begun_with(path), unfinished=True
+        )
     try:
         manifest = read_manifest(path)
     except DamagedArtifactError as error:
         problem = error.problems[MANIFEST]
-        return Stored(path.parent.name, path.name, path, "", size, (), problem=problem)
+        return Stored(
+            path.parent.name, path.name, path, "", size, begun_with(path), problem=problem
+        )
     made = str(manifest.provenance.get("made", ""))
     inputs = tuple(manifest.inputs.values())
     return Stored(path.parent.name, path.name, path, made, size, inputs)
@@ -123,11 +128,14 @@ def pin(name: str, keep: bool = True) -> str:
     return meant[0]
 
 
-def needed(everything: list[Stored]) -> dict[str, str]:
+def needed(everything: list[Stored], unfinished: bool = True) -> dict[str, str]:
     """Artifacts that must stay, by name, each with the reason.
 
-    Those of the last run, those that are pinned, those that a run works on now, and all that these
-    were made of.
+    Those of the last run and of runs that are under way, those that are pinned, those that a
+    process works on now, and all that these were made of.
+
+    Args:
+        unfinished: also what runs have left unfinished, and the artifacts of runs that were killed.
     """
     reasons: dict[str, str] = {}
     for name in pinned():
@@ -137,7 +145,14 @@ def needed(everything: list[Stored]) -> dict[str, str]:
     for one in everything:
         if _locked(one):
             reasons[one.name] = "in use"
-    inputs = {one.name: one.inputs for one in everything if not one.unfinished}
+    for run in run_records():
+        if run.under_way:
+            _keep(reasons, run.artifacts, "of a run that is under way")
+        elif run.killed and unfinished:
+            _keep(reasons, run.artifacts, "of a run that was killed")
+    if unfinished:
+        _keep(reasons, [one.name for one in everything if one.unfinished], "unfinished work")
+    inputs = {one.name: one.inputs or () for one in everything}
     waiting = list(reasons)
     while waiting:
         name = waiting.pop()
@@ -148,8 +163,18 @@ def needed(everything: list[Stored]) -> dict[str, str]:
     return reasons
 
 
+def _keep(reasons: dict[str, str], names: Iterable[str], why: str) -> None:
+    for name in names:
+        reasons.setdefault(name, why)
+
+
+def silent(everything: list[Stored], reasons: Mapping[str, str]) -> list[Stored]:
+    """Those that must stay and do not say what they are made of, which then must stay too."""
+    return [one for one in everything if one.name in reasons and one.inputs is None]
+
+
 def _of_the_last_run() -> Iterator[str]:
-    path = var_folder() / "last_run.json"
+    path = var_folder() / LAST_RUN
     try:
         stages: Mapping[str, Mapping[str, str]] = json.loads(path.read_text())["stages"]
     except (OSError, ValueError, KeyError):

@@ -19,12 +19,12 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from data.io.atomic import write_json
-from tasks.paths import mlflow_url, var_folder
+from tasks.paths import mlflow_url
 from tasks.runner.dag import Dag, plan
 from tasks.runner.execution import Execution, StageResult
 from tasks.runner.record import StageRecord
 from tasks.runner.registry import stage_named
+from tasks.runner.run_records import write_begun, write_ended
 from tasks.runner.stopping import stop_stages, stoppable
 from tasks.tracking import mlflow_runs
 
@@ -104,6 +104,8 @@ class PipelineRun:
         create_link_artifact(
             key="mlflow-run", link=run_link(self.mlflow_run_id), link_text="MLflow run"
         )
+        artifacts = [planned.artifact for planned in self.planned.values()]
+        write_begun(self._identified() | {"mlflow_run_id": self.mlflow_run_id}, artifacts)
         return self
 
     def submit(self) -> None:
@@ -176,22 +178,24 @@ class PipelineRun:
             for name, r in self.results.items()
         }
 
-    def _sum_up(self, failed: BaseException | None) -> None:
-        seconds = time.monotonic() - self._started
-        summary = {
+    def _identified(self) -> dict[str, Any]:
+        return {
             "recipe": self.name,
             "stage": self.only,
-            "state": "failed" if failed else "completed",
-            "error": (str(failed) or type(failed).__name__) if failed else None,
             "flow_run_id": self.tags["prefect_flow_run"],
-            "seconds": round(seconds, 2),
             "mlflow_url": run_link(self.mlflow_run_id),
             "prefect_url": self.tags["prefect_url"],
+        }
+
+    def _sum_up(self, failed: BaseException | None) -> None:
+        seconds = time.monotonic() - self._started
+        summary = self._identified() | {
+            "state": "failed" if failed else "completed",
+            "error": (str(failed) or type(failed).__name__) if failed else None,
+            "seconds": round(seconds, 2),
             "stages": self.described(),
         }
-        # Under its own name too: several runs may end at once.
-        for name in ("last_run.json", f"runs/{self.tags['prefect_flow_run']}.json"):
-            write_json(var_folder() / name, summary)
+        write_ended(summary)
         headline = {
             f"{name}.{key}": value
             for name, r in self.results.items()

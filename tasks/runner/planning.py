@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from data.artifacts import ShardedArtifact
 from data.manifest import MANIFEST, DamagedArtifactError, Manifest, read_manifest
 from tasks.runner.backfill import converted_by, count_new, finished_beside, made_of
 from tasks.runner.dag import PlannedStage, identity_of
+from tasks.runner.room import check_room
 from tasks.runner.store import find, store_folder
 
 Status = Literal["reuse", "resume", "run"]
@@ -176,10 +176,11 @@ def _unfinished(partial: Path) -> str:
     return ", ".join([*said, f"{sum(p.stat().st_size for p in files) / 1e6:.1f} MB"])
 
 
-def room_missing(plans: list[StagePlan]) -> int:
-    """Bytes that the disk of the store lacks for what is to be made, as far as that is known."""
-    store = store_folder()
-    while not store.exists():
-        store = store.parent
+def check_room_to_make(plans: list[StagePlan]) -> None:
+    """See that the disk of the store has room for what is to be made, as far as that is known.
+
+    Raises:
+        DiskFullError: it plainly has not.
+    """
     wanted = sum(plan.bytes or 0 for plan in plans if plan.status != "reuse")
-    return max(0, wanted - shutil.disk_usage(store).free)
+    check_room(store_folder(), wanted, "what is to be made, as far as earlier work tells")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
@@ -15,7 +14,7 @@ import pyarrow as pa
 
 from data.shards import read_table, rows_of, shard_names, write_shard
 from gill.data_parallel import WorkerGroup
-from tasks.runner.store import DiskFullError
+from tasks.runner.room import check_room
 from tasks.tracking.stage_log import StageLog
 
 CHUNK = 64  # prompts that are worked on and written together
@@ -70,7 +69,7 @@ def map_shards(
     }
 
 
-def check_room(
+def check_room_for_rows(
     source: Path, target: Path, row_bytes: int, what: str, without: Collection[str] = ()
 ) -> None:
     """See that the disk holds a row for each row of ``source``, before hours go into making them.
@@ -85,13 +84,7 @@ def check_room(
     names = [name for name in shard_names(source) if name.rpartition("-")[0] not in set(without)]
     todo = [name for name in names if not (target / name).exists()]
     rows = sum(rows_of(source / name) for name in todo)
-    there = next(folder for folder in (target, *target.parents) if folder.is_dir())
-    wanted, free = rows * row_bytes, shutil.disk_usage(there).free
-    if wanted > free:
-        raise DiskFullError(
-            f"{rows:,} {what} of {row_bytes:,} bytes each take {wanted / 1e9:.1f} GB, and "
-            f"{free / 1e9:.1f} GB are free at {there}; make room, or set GILL_VAR to a larger disk"
-        )
+    check_room(target, rows * row_bytes, f"{rows:,} {what} of {row_bytes:,} bytes each")
 
 
 def _written(

@@ -7,16 +7,16 @@ it, when work goes on and once more when it is sealed.
 
 from __future__ import annotations
 
-import errno
+import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from data.artifacts import Artifact
 from data.io import journal
-from data.io.atomic import WriteError, unwritten, write_bytes
+from data.io.atomic import unwritten, write_bytes, write_json
 from data.io.journal import PARTIAL, Written
 from data.manifest import (
     MANIFEST,
@@ -32,8 +32,8 @@ from data.manifest import (
 )
 from tasks.paths import var_folder
 
-_NO_ROOM = 1 << 20  # bytes: with fewer left, any error is the disk's
 BEFORE = "before.json"  # in the journal: the manifest of an artifact that is being mended
+INPUTS = "inputs.json"  # in the journal: names of the artifacts that it is made of
 
 Made = TypeVar("Made", bound=Artifact)
 
@@ -47,10 +47,6 @@ class MissingArtifactError(RuntimeError):
             f"Run `gill run {missing}` (with the same recipe and settings) or the full pipeline "
             "first."
         )
-
-
-class DiskFullError(OSError):
-    """Too little room is left for a stage."""
 
 
 class OtherRowsError(RuntimeError):
@@ -132,36 +128,37 @@ def reopen(artifact: Artifact) -> None:
     folder.rename(partial)
 
 
-def full_disk(folder: Path, error: BaseException) -> DiskFullError | None:
-    """What to say of an error that a full disk has led to, whoever met it first; None for others.
-
-    A file that could not be written says so itself (``WriteError``); a database says less.
-    """
-    if not isinstance(error, Exception) or isinstance(error, WriteError | DiskFullError):
-        return None
-    free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
-    if free > _NO_ROOM and "disk is full" not in str(error):
-        return None
-    cause = str(error).strip().partition("\n")[0]
-    return DiskFullError(
-        errno.ENOSPC,
-        f"the disk is full at {folder} ({free:,} bytes are free): {cause}. Make room and run "
-        "again: what is finished is kept",
-    )
-
-
-def begin(artifact: Artifact, logger: Any) -> bool:
+def begin(artifact: Artifact, inputs: Iterable[Artifact], logger: Any) -> bool:
     """Make the folder of unfinished work, with nothing in it but what is proven to be finished.
+
+    Args:
+        inputs: what it is made of; the folder says so from now on, so that nobody prunes them.
 
     Returns:
         Whether there is something to go on with.
     """
     partial = partial_of(artifact)
     partial.mkdir(parents=True, exist_ok=True)
+    names = sorted({name_of(given) for given in inputs})
+    write_json(partial / journal.JOURNAL / INPUTS, names)
     proven, wrong = journal.keep_proven(partial, also=[MANIFEST])
     if wrong:
         logger.warning("removed from %s, to be made again: %s", partial, listed(wrong))
     return bool(proven)
+
+
+def name_of(artifact: Artifact) -> str:
+    """``stage/fingerprint``, by which artifacts speak of each other."""
+    return f"{artifact.stage}/{artifact.fingerprint}"
+
+
+def begun_with(folder: Path) -> tuple[str, ...] | None:
+    """Names of what an artifact is made of, as was said when it was begun; None if nothing was."""
+    try:
+        names = json.loads((folder / journal.JOURNAL / INPUTS).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return tuple(map(str, names)) if isinstance(names, list) else None
 
 
 def check_work(partial: Path, logger: Any) -> dict[str, dict[str, Any]] | None:

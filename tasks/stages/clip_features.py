@@ -22,7 +22,7 @@ from tasks.pairs.report import PairsReport
 from tasks.parts.devices import on_each_device
 from tasks.parts.loading import load_vision
 from tasks.runner.context import StageContext
-from tasks.runner.shard_map import ahead, check_room, map_shards
+from tasks.runner.shard_map import ahead, check_room_for_rows, map_shards
 from tasks.runner.stage import StageDeclaration
 
 STAGE = StageDeclaration(
@@ -43,7 +43,7 @@ def run(context: StageContext[ClipFeaturesConfig], images: ImageShards) -> ClipF
     encoders = [load_vision(context.parts.vision, runtime) for runtime in runtimes]
     dim = encoders[0].pooled_dim
     schema = schemas.features(dim)
-    check_room(images.folder, target, 2 * dim, "features")
+    check_room_for_rows(images.folder, target, 2 * dim, "features")
     with ThreadPoolExecutor(os.cpu_count(), "decode") as pool:
 
         def convert(encoder: VisionEncoder, path: Path) -> pa.Table:

@@ -17,7 +17,7 @@ from tasks.config.data import TextTargetsConfig
 from tasks.parts.devices import on_each_device
 from tasks.parts.loading import load_text_encoder
 from tasks.runner.context import StageContext
-from tasks.runner.shard_map import check_room, map_shards
+from tasks.runner.shard_map import check_room_for_rows, map_shards
 from tasks.runner.stage import StageDeclaration
 
 STAGE = StageDeclaration(
@@ -36,7 +36,7 @@ def run(context: StageContext[TextTargetsConfig], images: ImageShards) -> TextTa
     tokens, dim = generators[0].num_tokens, generators[0].dim
     block = block_of(dim) if config.form == "int8" else 0
     schema = schemas.text_targets(tokens, dim, block)
-    check_room(images.folder, target, tokens * dim * (1 if block else 2), "targets")
+    check_room_for_rows(images.folder, target, tokens * dim * (1 if block else 2), "targets")
 
     def convert(generator: ImageGenerator, path: Path) -> pa.Table:
         table = read_table(path, ["key", "caption"], ImageShards.SCHEMA)

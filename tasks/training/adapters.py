@@ -22,7 +22,7 @@ from gill.specs import AdapterSize, AdapterSpec
 from gill.training import Optimization, Trainer
 from tasks.config.adapters import AdaptersConfig
 from tasks.parts.trained_adapters import save_adapters
-from tasks.runner.shard_map import check_room
+from tasks.runner.shard_map import check_room_for_rows
 from tasks.tracking.stage_log import StageLog
 from tasks.training.adapter_losses import AdapterLosses, JointMapper, validation
 from tasks.training.img_states import write_img_states
@@ -62,7 +62,7 @@ class AdapterTraining:
             self.out / TrainedAdapters.STATES,
             2 * config.num_img_tokens * language.dim,
         )
-        check_room(self.images.folder, states, state_bytes, "[IMG] states", unread)
+        check_room_for_rows(self.images.folder, states, state_bytes, "[IMG] states", unread)
         with RANDOM:
             torch.manual_seed(config.seed)
             adapters = Adapters(self._spec(), language).to(language.device)

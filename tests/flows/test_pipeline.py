@@ -16,6 +16,7 @@ from prefect.exceptions import ParameterTypeError
 from prefect.settings import get_current_settings
 from safetensors.torch import load_file
 
+from flows.cli.app import main as cli
 from flows.pipeline import dag
 from tasks.runner.registry import stage_named
 from tasks.tracking import mlflow_runs
@@ -205,8 +206,10 @@ def test_killed_twice_ends_with_the_same_weights(finished, var):
     killed_when(var, lambda: list(store.glob("clip_features/*.partial/features/*.parquet")))
     # Once there is a second checkpoint, the first is in the journal and counts as finished.
     killed_when(var, lambda: len(list(store.glob("adapters/*.partial/checkpoint-*.pt"))) > 1)
+    assert cli(["store", "prune", "--yes"]) == 0  # what was made so far is still needed
     found = run_flow()
     assert found["stages"]["download"]["status"] == "reused"
+    assert found["stages"]["clip_features"]["status"] == "reused"
     resumed = mlflow_runs.client().get_run(found["stages"]["adapters"]["mlflow_run_id"])
     assert resumed.data.tags["resumed"] == "true"
     runs = mlflow_runs.client().search_runs([mlflow_runs.experiment_id()])

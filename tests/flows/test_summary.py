@@ -26,6 +26,8 @@ def test_a_run_that_left_no_summary_is_told_from_one_that_failed(tmp_path):
     summary = tmp_path / "run.json"
     assert "was killed" in failure_of(summary, "its process is gone")
     assert "its process is gone" in failure_of(summary, "its process is gone")
+    write_json(summary, {"state": "running"})
+    assert "was killed" in failure_of(summary, "its process is gone")
     write_json(summary, {"state": "failed", "error": "no images"})
     assert failure_of(summary, "") == "the run failed: no images"
     write_json(summary, {"state": "completed", "error": None})

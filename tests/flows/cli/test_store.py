@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from data.io.atomic import write_json
 from flows.cli.app import main
 
 
@@ -17,16 +18,28 @@ def copied_var(trained, tmp_path, monkeypatch):
 
 def test_only_what_nothing_needs_is_pruned(copied_var, capsys):
     spare = copied_var / "store" / "mapper" / "spare.partial"
-    spare.mkdir()
+    write_json(spare / ".journal" / "inputs.json", [])
     assert main(["store", "list"]) == main(["store", "size"]) == 0
     assert "unfinished work" in capsys.readouterr().out
-    before = {p for p in copied_var.glob("store/*/*") if p.is_dir()}
     assert main(["store", "prune", "--yes"]) == 0
+    assert "there is nothing to remove" in capsys.readouterr().out
+    before = {p for p in copied_var.glob("store/*/*") if p.is_dir()}
+    assert main(["store", "prune", "--yes", "--unfinished"]) == 0
     after = {p for p in copied_var.glob("store/*/*") if p.is_dir()}
     assert before - after == {spare}
     assert main(["plan", "--recipe", "tiny"]) == 0
     assert main(["store", "prune", "--yes"]) == 0
     assert "there is nothing to remove" in capsys.readouterr().out
+
+
+def test_nothing_is_pruned_beside_work_that_does_not_say_its_inputs(copied_var, capsys):
+    mute = copied_var / "store" / "mapper" / "older.partial"
+    mute.mkdir()
+    (copied_var / "last_run.json").unlink()
+    before = {p for p in copied_var.glob("store/*/*") if p.is_dir()}
+    assert main(["store", "prune", "--yes"]) == 2
+    assert "mapper/older must stay and do not say what they" in capsys.readouterr().err
+    assert {p for p in copied_var.glob("store/*/*") if p.is_dir()} == before
 
 
 def test_verify_names_the_damaged_file(copied_var, capsys):

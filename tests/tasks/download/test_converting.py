@@ -28,7 +28,7 @@ CONFIG = tiny().download.model_copy(update={"limit": 12, "shard_size": 4})
 
 def made(artifact):
     """What the stage does with the images."""
-    begin(artifact, LOG)
+    begin(artifact, [], LOG)
     out = partial_of(artifact)
     convert(CONFIG, source_of(CONFIG), out, ConsoleLog())
     names = [name.removesuffix(".parquet") for name in shard_names(out / "images")]

@@ -7,7 +7,7 @@ from flows.pipeline import dag
 from flows.recipes import resolve
 from tasks.runner.checks import SettingsError, check_before
 from tasks.runner.dag import plan
-from tasks.runner.store import DiskFullError
+from tasks.runner.room import DiskFullError
 
 
 def checked(overrides=None, only=None, force=()):

@@ -21,8 +21,9 @@ from tasks.runner.execution import Execution
 from tasks.runner.fingerprint import stage_fingerprint
 from tasks.runner.record import StageRecord
 from tasks.runner.registry import stage_named
+from tasks.runner.room import DiskFullError
 from tasks.runner.stage import Stage, StageDeclaration
-from tasks.runner.store import DiskFullError, MissingArtifactError, find, store_folder
+from tasks.runner.store import MissingArtifactError, find, store_folder
 from tasks.tracking import mlflow_runs
 
 pytestmark = pytest.mark.slow  # every stage is a run of MLflow, with a database of its own

@@ -1,13 +1,28 @@
 """Care of the store: what must stay, what can go, what is damaged."""
 
 import json
+import logging
+import os
 import shutil
+import socket
 
 import pytest
 from filelock import FileLock
 
+from data.artifacts import Artifact
 from data.io.journal import sha256_of
-from tasks.runner.housekeeping import StoreError, damage, needed, pin, pinned, remove, stored
+from tasks.runner.housekeeping import (
+    StoreError,
+    damage,
+    needed,
+    pin,
+    pinned,
+    remove,
+    silent,
+    stored,
+)
+from tasks.runner.store import begin
+from tasks.tracking.mlflow_runs import process_identity
 
 
 def artifact(var, stage, fingerprint, inputs=(), made="2026-01-01T00:00:00"):
@@ -29,6 +44,19 @@ def artifact(var, stage, fingerprint, inputs=(), made="2026-01-01T00:00:00"):
     return folder
 
 
+def unfinished(var, stage, fingerprint, inputs):
+    made = Artifact(stage, fingerprint, var / "store" / stage / fingerprint)
+    begin(made, [Artifact(*name.split("/"), var) for name in inputs], logging.getLogger("test"))
+
+
+def recorded(var, run, stages, process):
+    """The record of a run that has begun."""
+    path = var / "runs" / f"{run}.json"
+    path.parent.mkdir(exist_ok=True)
+    made = {stage: {"fingerprint": one} for stage, one in stages.items()}
+    path.write_text(json.dumps({"state": "running", "process": process, "stages": made}))
+
+
 @pytest.fixture
 def store(var):
     """Two chains, a leftover and a manifest that cannot be read."""
@@ -37,7 +65,7 @@ def store(var):
     artifact(var, "mapper", "m1", ["adapters/a1"])
     artifact(var, "download", "d2", made="2026-01-02T00:00:00")
     artifact(var, "adapters", "a2", ["download/d2"])
-    (var / "store" / "mapper" / "m2.partial").mkdir()
+    unfinished(var, "mapper", "m2", ["adapters/a2"])
     (artifact(var, "index", "i1") / "manifest.json").write_text("{")
     (var / "last_run.json").write_text(json.dumps({"stages": {"mapper": {"fingerprint": "m1"}}}))
     return var
@@ -58,21 +86,51 @@ def test_what_is_there(store):
 
 
 def test_the_last_run_needs_all_that_it_was_made_of(store):
-    assert needed(stored()) == {
+    assert needed(stored(), unfinished=False) == {
         "mapper/m1": "of the last run",
         "adapters/a1": "needed by mapper/m1",
         "download/d1": "needed by adapters/a1",
     }
 
 
+def test_unfinished_work_stays_and_all_that_it_is_made_of(store):
+    assert needed(stored()) == needed(stored(), unfinished=False) | {
+        "mapper/m2": "unfinished work",
+        "adapters/a2": "needed by mapper/m2",
+        "download/d2": "needed by adapters/a2",
+    }
+    with FileLock(store / "store/mapper/m2.lock"):
+        assert needed(stored(), unfinished=False) == needed(stored()) | {"mapper/m2": "in use"}
+
+
+def test_what_a_run_under_way_has_finished_stays_though_no_process_holds_it(store):
+    artifact(store, "text_targets", "t1", ["download/d2"])
+    recorded(store, "r1", {"text_targets": "t1"}, process_identity(os.getpid()))
+    for also in (False, True):
+        reasons = needed(stored(), unfinished=also)
+        assert reasons["text_targets/t1"] == "of a run that is under way"
+        assert reasons["download/d2"] == "needed by text_targets/t1" or also
+    recorded(store, "r1", {"text_targets": "t1"}, "/".join([socket.gethostname(), "1", "0.00"]))
+    assert needed(stored())["text_targets/t1"] == "of a run that was killed"
+    assert "text_targets/t1" not in needed(stored(), unfinished=False)
+
+
+def test_what_must_stay_and_does_not_say_its_inputs_is_named(store):
+    (store / "store/index/i2.partial").mkdir(parents=True)
+    assert [one.name for one in silent(stored(), needed(stored()))] == ["index/i2"]
+    assert silent(stored(), needed(stored(), unfinished=False)) == []
+    (store / "last_run.json").write_text(json.dumps({"stages": {"index": {"fingerprint": "i1"}}}))
+    assert [one.name for one in silent(stored(), needed(stored(), False))] == ["index/i1"]
+
+
 def test_a_pin_keeps_an_artifact_and_what_it_was_made_of(store):
     assert pin("adapters/a2") == "adapters/a2"
-    reasons = needed(stored())
+    reasons = needed(stored(), unfinished=False)
     assert reasons["adapters/a2"] == "pinned"
     assert reasons["download/d2"] == "needed by adapters/a2"
     pin("adapters/a2", keep=False)
     assert pinned() == []
-    assert "download/d2" not in needed(stored())
+    assert "download/d2" not in needed(stored(), unfinished=False)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +171,6 @@ def test_every_byte_counts(store):
 
 def test_a_last_run_that_cannot_be_read_needs_nothing(store):
     (store / "last_run.json").write_text("")
-    assert needed(stored()) == {}
+    assert needed(stored(), unfinished=False) == {}
     shutil.rmtree(store / "store")
     assert stored() == []

@@ -8,9 +8,10 @@ import pytest
 
 from flows.pipeline import dag
 from flows.recipes import resolve
-from tasks.runner import planning
+from tasks.runner import room
 from tasks.runner.dag import plan
-from tasks.runner.planning import NEVER, explain, room_missing
+from tasks.runner.planning import NEVER, check_room_to_make, explain
+from tasks.runner.room import DiskFullError
 
 
 def plans(forced=False, **overrides):
@@ -32,7 +33,7 @@ def test_nothing_is_to_be_made_of_what_is_there(trained_var):
     found = plans()
     assert {p.status for p in found.values()} == {"reuse"}
     assert all(p.bytes > 0 and not p.reasons for p in found.values())
-    assert room_missing(list(found.values())) == 0
+    check_room_to_make(list(found.values()))
 
 
 def test_an_empty_store_has_everything_to_make(var):
@@ -102,6 +103,8 @@ def test_a_manifest_that_cannot_be_read_is_no_artifact(copied_var):
 def test_missing_room_is_counted(trained_var, monkeypatch):
     found = list(plans(mapper__learning_rate=0.5).values())
     wanted = sum(p.bytes for p in found if p.status == "run")
-    free = shutil._ntuple_diskusage(10 * wanted, 0, wanted - 1)
-    monkeypatch.setattr(planning.shutil, "disk_usage", lambda _: free)
-    assert room_missing(found) == 1
+    monkeypatch.setattr(room, "free_bytes", lambda _: wanted - 1)
+    with pytest.raises(DiskFullError, match="what is to be made, as far as earlier"):
+        check_room_to_make(found)
+    monkeypatch.setattr(room, "free_bytes", lambda _: wanted)
+    check_room_to_make(found)

@@ -8,8 +8,8 @@ import pytest
 
 from data.shards import ShardError, read_table, write_shard
 from tasks.runner import shard_map
-from tasks.runner.shard_map import ChunkedWork, ahead, check_room, map_shards
-from tasks.runner.store import DiskFullError
+from tasks.runner.room import DiskFullError
+from tasks.runner.shard_map import ChunkedWork, ahead, check_room_for_rows, map_shards
 from tasks.tracking.stage_log import ConsoleLog
 
 ROWS = {"train-00000.parquet": 4, "train-00001.parquet": 0, "test-00000.parquet": 3}
@@ -42,13 +42,13 @@ def found(target):
 
 def test_rows_that_no_disk_holds_are_refused_before_any_is_made(source, tmp_path):
     target = tmp_path / "target"
-    with pytest.raises(DiskFullError, match=r"7 numbers of .* bytes each take .* GB are free at"):
-        check_room(source, target, 1 << 60, "numbers")
+    with pytest.raises(DiskFullError, match=r"GB are free at .* 7 numbers of .* bytes each"):
+        check_room_for_rows(source, target, 1 << 60, "numbers")
     with pytest.raises(DiskFullError, match="3 numbers"):
-        check_room(source, target, 1 << 60, "numbers", without=("train",))
-    check_room(source, target, 8, "numbers")
+        check_room_for_rows(source, target, 1 << 60, "numbers", without=("train",))
+    check_room_for_rows(source, target, 8, "numbers")
     mapped(source, target)
-    check_room(source, target, 1 << 60, "numbers")  # which are there
+    check_room_for_rows(source, target, 1 << 60, "numbers")  # which are there
 
 
 def test_each_shard_is_converted_under_its_name(source, tmp_path):

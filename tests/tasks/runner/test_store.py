@@ -17,6 +17,7 @@ from tasks.runner.store import (
     MissingArtifactError,
     OtherRowsError,
     begin,
+    begun_with,
     check_work,
     find,
     finished,
@@ -54,7 +55,7 @@ def work(artifact, keys=("k0", "k1")):
 
 def sealed(artifact, **given):
     """Work and seal, as an execution does; returns what was written."""
-    begin(artifact, LOG)
+    begin(artifact, [], LOG)
     wrote = work(artifact, **given)
     files = check_work(partial_of(artifact), LOG)
     manifest = Manifest("probe", 1, artifact.fingerprint, {"seed": 1}, {}, {"loss": 0.5}, files)
@@ -149,7 +150,7 @@ def test_alien_shards_are_set_aside_and_nothing_is_rebuilt(var, caplog):
 def test_unfinished_work_goes_on_with_proven_files_alone(var, kind):
     artifact = probe()
     partial = partial_of(artifact)
-    begin(artifact, LOG)
+    begin(artifact, [], LOG)
     work(artifact)
     if kind == "flipped":
         flip(partial / TABLE)
@@ -162,17 +163,28 @@ def test_unfinished_work_goes_on_with_proven_files_alone(var, kind):
     elif kind == "unfinished":
         (partial / f"{TABLE}.12-34.part").write_bytes(b"PAR1")
     else:
-        (line,) = (partial / JOURNAL).iterdir()
+        (line,) = (partial / JOURNAL).glob("*.jsonl")
         line.write_bytes(line.read_bytes().replace(b"w.bin", b"\xff.bin"))
-    assert begin(artifact, LOG)
+    assert begin(artifact, [], LOG)
     lost = {"flipped": [TABLE], "cut": ["w.bin"], "swapped": ["w.bin"], "journal": ["w.bin"]}
     assert work(artifact) == lost.get(kind, [])
     assert check_work(partial, LOG).keys() == FILES
 
 
+def test_what_is_begun_says_what_it_is_made_of(var):
+    artifact = probe()
+    assert begun_with(partial_of(artifact)) is None
+    begin(artifact, [probe("f02"), probe("f01"), probe("f02")], LOG)
+    assert begun_with(partial_of(artifact)) == ("probe/f01", "probe/f02")
+    sealed(artifact)  # begun again, and with nothing
+    assert begun_with(artifact.path) == ()
+    (artifact.path / JOURNAL / "inputs.json").write_text("{")
+    assert begun_with(artifact.path) is None
+
+
 def test_what_changes_under_the_hands_of_a_stage_is_not_sealed(var, caplog):
     artifact = probe()
-    begin(artifact, LOG)
+    begin(artifact, [], LOG)
     work(artifact)
     flip(partial_of(artifact) / TABLE)
     assert check_work(partial_of(artifact), LOG) is None
