@@ -35,8 +35,12 @@ def opts_out(tags: Sequence[str]) -> str | None:
 
 
 def robots_rules(text: str) -> RobotFileParser:
-    """The rules of a robots.txt. A line that cannot be parsed is left out (RFC 9309, 2.2)."""
-    lines = text.splitlines()
+    """The rules of a robots.txt.
+
+    A byte order mark is no part of the first line, and a line that cannot be parsed is left out
+    (RFC 9309, 2.2 and 2.3).
+    """
+    lines = text.lstrip("\ufeff").splitlines()
     try:
         return _parsed(lines)
     except ValueError:

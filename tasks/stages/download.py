@@ -33,7 +33,7 @@ def _one_pass_fewer(config: DownloadConfig) -> DownloadConfig | None:
 
 
 STAGE = StageDeclaration(
-    version=5,
+    version=6,
     description="Pairs into image shards",
     headlines=("train_pairs", "test_pairs", "dropped"),
     identify=_identity,

@@ -32,6 +32,15 @@ def test_robots_txt_is_honoured_and_read_once(server):
     assert get(private, robots=False) == [b"x"]
 
 
+@pytest.mark.parametrize("mark", ["\ufeff", "\ufeff\ufeff"])
+def test_a_byte_order_mark_hides_no_rule(server, mark):
+    rules = f"{mark}User-agent: *\nDisallow: /first/\n\nUser-agent: other\nDisallow: /\n"
+    server.url("robots.txt", response(rules.encode()))
+    urls = [server.url(path, response(b"x")) for path in ("first/a", "free")]
+    first, free = get(*urls, robots=True)
+    assert (getattr(first, "reason", first), free) == ("opt_out", b"x")
+
+
 @pytest.mark.parametrize(
     "line",
     [
