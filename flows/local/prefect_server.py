@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import threading
 import time
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Route
@@ -25,7 +25,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.paths import HOST
 
-OWN_NAMES = (HOST, "localhost")
+# Whole, so that neither localhost.evil.example nor localhost:80@evil.example passes.
+_OWN = re.compile(rf"(?:{re.escape(HOST)}|localhost)(?::\d{{1,5}})?", re.ASCII | re.IGNORECASE)
 OPEN = "/open"
 # Prefect's newer page reports its use to a company even if the server's own telemetry is off; with
 # this the browser fetches nothing from elsewhere, and no other page can show this one in a frame.
@@ -45,7 +46,7 @@ fetch("/api/admin/version", {headers: {Authorization: "Basic " + key}}).then(ans
 
 
 class OwnPagesOnly:
-    """Refuses requests and websockets of pages of another origin; its own pages stay at home."""
+    """Refuses what comes under other names and of other pages; its own pages stay at home."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -55,10 +56,7 @@ class OwnPagesOnly:
         if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        own = f"http://{headers.get('host', '')}"
-        if any(origin != own for origin in headers.getlist("origin")):
-            refused = PlainTextResponse("A page of another origin may not use this server.\n", 403)
+        if (refused := _refused(Headers(scope=scope))) is not None:
             await refused(scope, receive, send)
             return
 
@@ -68,6 +66,19 @@ class OwnPagesOnly:
             await send(message)
 
         await self.app(scope, receive, at_home)
+
+
+def _refused(headers: Headers) -> PlainTextResponse | None:
+    """What to answer to a request under another name or of another page's; None for our own.
+
+    A browser sends one Host, and one Origin or none.
+    """
+    hosts, origins = headers.getlist("host"), headers.getlist("origin")
+    if len(hosts) != 1 or not _OWN.fullmatch(hosts[0]):
+        return PlainTextResponse("This server has no such name.\n", 400)
+    if len(origins) > 1 or any(o.lower() != f"http://{hosts[0]}".lower() for o in origins):
+        return PlainTextResponse("A page of another origin may not use this server.\n", 403)
+    return None
 
 
 def guarded(app: FastAPI) -> ASGIApp:
@@ -80,7 +91,7 @@ def guarded(app: FastAPI) -> ASGIApp:
         return HTMLResponse(_PAGE, headers={"Cache-Control": "no-store"})
 
     app.router.routes.insert(0, Route(OPEN, page))
-    return TrustedHostMiddleware(OwnPagesOnly(app), list(OWN_NAMES), www_redirect=False)
+    return OwnPagesOnly(app)
 
 
 def _end_with(parent: int) -> None:

@@ -1,8 +1,10 @@
 """The attack of a web page on the real servers: what it sends is refused, what is ours works."""
 
 import asyncio
+import http.client
 import json
 import stat
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -57,6 +59,73 @@ def test_the_host_of_a_page_that_was_rebound_is_refused(servers, insider):
     for host in (f"localhost:{port}", "localhost:8080"):  # a port that is forwarded
         own = {"Host": host, "Origin": f"http://{host}"}
         assert insider.post("/flow_runs/filter", json={}, headers=own).status_code == 200
+
+
+def asked(server, path, headers):
+    """The status of a request with just these headers, two of a name too."""
+    address = urlsplit(server)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+    connection.putrequest("GET", path, skip_host=True)
+    for name, value in headers:
+        connection.putheader(name, value)
+    connection.endheaders()
+    try:
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+MLFLOW_PATH = "/ajax-api/2.0/mlflow/experiments/get-by-name?experiment_name=Default"
+# Names that resolve to loopback or look as if they did, of pages that somebody else has made.
+FOREIGN_HOSTS = [
+    "127.0.0.1.nip.io", "127.0.0.1.nip.io:{port}", "localhost.evil.io", "localhost.evil.io:{port}",
+    "evil.io@localhost:{port}", "evil.io, localhost", "0.0.0.0:{port}", "127.1:{port}",
+    "2130706433", "[::1]:{port}", "[::1]", "[::ffff:127.0.0.1]", "localhost.:{port}",
+]  # fmt: skip
+# Which no browser sends. MLflow, which is told of any port by a star, takes them.
+IMPOSSIBLE_HOSTS = [
+    "localhost:{port}@evil.io", "localhost:{port}.evil.io", "localhost:", "localhost:1:{port}",
+    "localhost:{port}, evil.io", "localhost:\u0660",
+]  # fmt: skip
+HONEST_HOSTS = ["localhost:8080", "localhost", "127.0.0.1", "127.0.0.1:{port}"]
+CAPITAL_HOSTS = [
+    "LOCALHOST:{port}",
+    "LocalHost",
+]  # browsers write them small; MLflow knows no other
+
+
+@pytest.mark.parametrize("which", ["prefect", "mlflow"])
+def test_names_that_look_like_loopback_are_refused_and_honest_ones_taken(servers, which):
+    server = getattr(servers, which)
+    path, port = {"prefect": "/api/health", "mlflow": MLFLOW_PATH}[which], server.rpartition(":")[2]
+    ours = which == "prefect"
+    for host in FOREIGN_HOSTS + IMPOSSIBLE_HOSTS * ours:
+        named = host.format(port=port).encode("utf-8").decode("latin-1")
+        assert asked(server, path, [("Host", named)]) in {400, 403}, host
+    for host in HONEST_HOSTS + CAPITAL_HOSTS * ours:
+        assert asked(server, path, [("Host", host.format(port=port))]) == 200, host
+
+
+@pytest.mark.parametrize("which", ["prefect", "mlflow"])
+def test_a_request_with_two_hosts_or_no_host_is_refused(servers, which):
+    server = getattr(servers, which)
+    path, own = {"prefect": "/api/health", "mlflow": MLFLOW_PATH}[which], server.rpartition("/")[2]
+    for hosts in ([own, "evil.example"], ["evil.example", own], [own, own], []):
+        assert asked(server, path, [("Host", host) for host in hosts]) in {400, 403}, hosts
+
+
+def test_an_origin_is_taken_whole_and_once(servers):
+    server, own = servers.prefect, servers.prefect.rpartition("/")[2]
+    port = own.rpartition(":")[2]
+    for origins in (
+        [f"{server}.evil.example"], [f"{server}0"], [f"{server}@evil.example"], [f"{server}/"],
+        ["http://127.0.0.1"], [f"http://localhost:{port}"], [f"https://{own}"], ["null"], [""],
+        ["http://127.0.0.1.nip.io:" + port], [server, EVIL], [EVIL, server], [server, server],
+    ):  # fmt: skip
+        sent = [("Host", own), *(("Origin", origin) for origin in origins)]
+        assert asked(server, "/api/health", sent) == 403, origins
+    for host, origin in ((own, server), (own, server.upper()), ("LOCALHOST", "http://localhost")):
+        assert asked(server, "/api/health", [("Host", host), ("Origin", origin)]) == 200, origin
 
 
 @pytest.mark.parametrize("path", SOCKETS)
