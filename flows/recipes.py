@@ -182,9 +182,18 @@ def opt_6_7b() -> PipelineConfig:
             placeholders="drop",
         ),
         text_targets=TextTargetsConfig(form="int8"),
-        adapters=AdaptersConfig(),
-        mapper=MapperConfig(),
-        decision=DecisionConfig(rare_classes="as_is"),  # as in the released code
+        # The paper's form where paper and released code differ: docs/reference/differences.md.
+        adapters=AdaptersConfig(img_prediction_form="paper", logit_scale_cap=100.0, decay_from=0),
+        mapper=MapperConfig(loss_form="norm", decay_from=0),  # the released code's form of l_g
+        decision=DecisionConfig(
+            rare_classes="as_is",  # as in the released code
+            batch_size=200,
+            weight_decay=0.01,
+            betas=(0.9, 0.95),
+            full_batch=False,
+            gradient_clip=1.0,
+        ),
+        schedule="staged",
         evaluate=EvaluateConfig(images=2048, retrieval_candidates=5000, captions=5000),
     )
 

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 from flows.cli.errors import CommandError, as_command_error
-from gill.inference.settings import Settings
+from gill.inference.settings import EndOfText, Settings
 
 ANSWER = "answer.json"
 _ORDER = "order of --image and --text"
@@ -69,6 +69,7 @@ def generate(
     temperature: Annotated[float | None, _setting("temperature")] = None,
     top_p: Annotated[float | None, _setting("top_p")] = None,
     image_bias: Annotated[float | None, _setting("image_bias")] = None,
+    end_of_text: Annotated[EndOfText | None, _setting("end_of_text")] = None,
     max_images: Annotated[int | None, _setting("max_images")] = None,
     seed: Annotated[int | None, _setting("seed")] = None,
     num_images: Annotated[int | None, _setting("num_images")] = None,
@@ -85,7 +86,8 @@ def generate(
     settings = {
         "max_new_tokens": max_new_tokens, "min_new_tokens": min_new_tokens,
         "temperature": temperature, "top_p": top_p, "image_bias": image_bias,
-        "max_images": max_images, "seed": seed, "num_images": num_images,
+        "max_images": max_images, "end_of_text": end_of_text,
+        "seed": seed, "num_images": num_images,
         "guidance_scale": guidance_scale, "steps": steps, "batch_size": batch_size,
         "choice": choice, "truncate_left": truncate_left,
     }  # fmt: skip

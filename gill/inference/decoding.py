@@ -53,6 +53,7 @@ class _Row:
 
     def __init__(self, seed: int) -> None:
         self.answer = Decoded()
+        self.count = 0  # of what was chosen, end-of-text too
         self.generator = torch.Generator().manual_seed(seed)
         self.waiting: list[int] = []  # ids that follow and that the model has not read
         self.read: list[Tensor] = []  # states of the image that it is reading
@@ -60,13 +61,15 @@ class _Row:
 
     def chosen(self, token: int, end: int, img: Sequence[int], settings: DecodingSettings) -> None:
         """Take what was chosen; the last token of an answer is not read, unless it is an image."""
-        if token == end:
+        self.count += 1
+        if token == end and settings.end_of_text == "stop":
             self.done = True
             return
-        self.answer.tokens.append(token)
+        if token != end:
+            self.answer.tokens.append(token)
         if token == img[0]:
             self.waiting = list(img)
-        elif len(self.answer.tokens) == settings.max_new_tokens:
+        elif self.count == settings.max_new_tokens:
             self.done = True
         else:
             self.waiting = [token]
@@ -80,7 +83,7 @@ class _Row:
         if not self.waiting:
             self.answer.states.append(torch.cat(self.read))
             self.read = []
-            self.done = len(self.answer.tokens) == settings.max_new_tokens
+            self.done = self.count == settings.max_new_tokens
 
 
 @torch.no_grad()
@@ -162,7 +165,7 @@ def _logits(
     """Logits ``(rows, vocab_size + 1)`` with [IMG0] last; what may not be chosen is ``-inf``."""
     logits = model.language.logits(hidden).float()
     show = model.img_logits(hidden)[:, :1] + min(settings.image_bias, _ALWAYS)
-    early = [len(row.answer.tokens) < settings.min_new_tokens for row in rows]
+    early = [row.count < settings.min_new_tokens for row in rows]
     full = [len(row.answer.states) >= settings.max_images for row in rows]
     never = torch.tensor([early, full], device=show.device)
     logits[never[0], model.language.eos_id] = -math.inf

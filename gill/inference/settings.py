@@ -11,6 +11,7 @@ from gill.backbones.sampling import Sampling
 from gill.settings import MOST_TOGETHER, PAPER, ComponentSettings, said, setting
 
 Choice = Literal["generate", "retrieve"]
+EndOfText = Literal["stop", "go_on"]
 
 _NEUTRAL = "changes nothing"
 _ROUND = "a round number that was not measured"
@@ -48,6 +49,12 @@ class DecodingSettings(ComponentSettings):
         source=_NEUTRAL,
         ge=0,
         le=MOST_TOGETHER,
+    )
+    end_of_text: EndOfText = setting(
+        "stop",
+        "stop: an answer ends there; go_on: it is read and decoding goes on to max_new_tokens, as "
+        "in the released code",
+        source="nobody reads what follows",
     )
     temperature: float = setting(
         0.0, "0 takes the likeliest token, more makes others likelier", source=PAPER, ge=0, le=1e6

@@ -317,6 +317,17 @@ def test_max_images_min_tokens_and_bias():
     assert "Decision" not in kinds(engine.generate("x", image_bias=-math.inf, max_new_tokens=2))
 
 
+def test_decoding_goes_on_behind_the_end_of_the_text_where_that_is_asked_for():
+    engine = scripted("ab.c*.d.....", index=False)
+    stopped = engine.generate("x", max_new_tokens=9)
+    assert kinds(stopped) == ["Text"]
+    went_on = engine.generate("x", max_new_tokens=9, end_of_text="go_on")
+    assert kinds(went_on) == ["Text", "Decision", "GeneratedImage", "Text"]
+    whole = scripted("abc*d", index=False).generate("x", max_new_tokens=5)
+    assert texts(went_on) == texts(whole)  # an end is read, counts and is not shown
+    assert kinds(engine.generate("x", max_new_tokens=4, end_of_text="go_on")) == ["Text"]
+
+
 # --- prompts that cannot be read
 
 
