@@ -27,6 +27,8 @@ TESTED_IN = {
     "gill/backbones/pipelines.py": "gill/backbones/test_image_generator.py",
     "gill/backbones/testing/micro_generators.py": "gill/backbones/test_image_generator.py",
     "gill/backbones/testing/families.py": "gill/backbones/test_families.py",
+    # What loads a model finds it first.
+    "tasks/inference/sources.py": "tasks/inference/test_loading.py",
     "tasks/runner/pipeline_run.py": "flows/test_pipeline.py",
     "tasks/runner/worker.py": "tasks/runner/test_launcher.py",
     # Made what is shipped, in an hour of training; the shipped parts are tested.

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from flows.cli import answers, config, plan, rehearse, runs, store
+from flows.cli import answers, config, plan, rehearse, released, runs, store
 from flows.cli.errors import CommandError
 
 app = typer.Typer(
@@ -32,6 +32,8 @@ app.command("rehearse")(rehearse.rehearse)
 app.add_typer(store.store)
 app.command("generate", cls=answers.InOrder)(answers.generate)
 app.command("index")(answers.index)
+app.command("export")(released.export)
+app.command("import")(released.import_)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,10 +13,12 @@ from data.manifest import DamagedArtifactError
 from data.shards import AlignedShards
 from flows.recipes import tiny
 from gill.inference.results import GeneratedImage, RetrievedImage
-from gill.released_checkpoint import ReleasedCheckpoint, write_released
+from gill.released_args import ReleasedError
+from gill.released_checkpoint import ReleasedCheckpoint
 from gill.specs import MapperSpec
-from tasks.inference.loading import Loaded, LoadError, load
-from tasks.parts.trained_mapper import build_mapper
+from tasks.inference.loading import Loaded, load
+from tasks.inference.released_files import write_released
+from tasks.inference.sources import LoadError
 from tasks.runner.registry import stage_named
 
 PROMPT = ["a red apple", Image.new("RGB", (50, 40), "green"), "like this"]
@@ -100,15 +102,11 @@ def test_the_released_layout_is_loaded(trained_var, tmp_path):
         load_file(folder(trained_var, "decision") / "decision.safetensors"),
         {"opt_version": "tiny", "visual_encoder": "somebody/else"},
     )
-    write_released(tmp_path, released)
-    with pytest.raises(LoadError, match="'somebody/else'"):
-        load(tmp_path)
-    loaded = load(tmp_path, parts=tiny().parts)
+    write_released(tmp_path / "new", released)
+    with pytest.raises(ReleasedError, match="'somebody/else'"):
+        load(tmp_path / "new")
+    loaded = load(tmp_path / "new", parts=tiny().parts)
     assert torch.equal(loaded.engine.img_states([PROMPT]), engine.img_states([PROMPT]))
-    # The layout does not say how many heads a mapper has; the released ones have 4.
-    size = spec.size.model_copy(update={"heads": 4})
-    engine.mapper = build_mapper(spec.model_copy(update={"size": size})).eval()
-    engine.mapper.load_state_dict(released.mapper)
     segment = answer(loaded)[1]
     assert isinstance(segment, GeneratedImage)
     assert torch.equal(segment.image, answer(Loaded(engine, None), choice="generate")[1].image)

@@ -1,0 +1,21 @@
+"""``gill export`` and ``gill import`` on the tiny recipe's model."""
+
+import shutil
+
+from flows.cli.app import main
+
+
+def test_a_model_goes_out_and_comes_back_and_answers(trained_var, tmp_path, monkeypatch, capsys):
+    assert main(["export", str(tmp_path / "again")]) == 2
+    assert "the released code cannot load this model" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "again"), "--anyway"]) == 0
+    assert "not for the released code: its language model is tiny" in capsys.readouterr().out
+    monkeypatch.setenv("GILL_VAR", str(tmp_path / "elsewhere"))
+    assert main(["import", str(tmp_path / "again")]) == 0
+    said = capsys.readouterr().out
+    path = said.partition("--model ")[2].split()[0]
+    options = ["--text", "a red apple", "--max-new-tokens", "2", "--out", str(tmp_path / "answer")]
+    assert main(["generate", "--model", path, *options]) == 0
+    shutil.rmtree(tmp_path / "again")
+    assert main(["import", str(tmp_path / "again")]) == 2
+    assert "has no model_args.json" in capsys.readouterr().err
