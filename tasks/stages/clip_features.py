@@ -18,7 +18,7 @@ from data.io.image_decoder import any_size, decode
 from data.shards import as_bytes, read_table
 from gill.backbones.vision import VisionEncoder
 from tasks.config.data import ClipFeaturesConfig
-from tasks.pairs.report import PairsReport
+from tasks.download.pairs.report import PairsReport
 from tasks.parts.devices import on_each_device
 from tasks.parts.loading import load_vision
 from tasks.runner.context import StageContext

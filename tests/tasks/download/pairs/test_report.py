@@ -10,7 +10,7 @@ from small_store import SmallStore
 
 from data.shards import from_bytes, write_shard
 from gill.backbones.testing import micro_models
-from tasks.pairs.report import PairsReport
+from tasks.download.pairs.report import PairsReport
 from tasks.tracking.stage_log import ConsoleLog
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.pairs.captions import CaptionCounts, script_of, spread
+from tasks.download.pairs.captions import CaptionCounts, script_of, spread
 
 
 @pytest.mark.parametrize(

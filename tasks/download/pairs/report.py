@@ -16,8 +16,17 @@ from data.artifacts import ClipFeatures, ImageShards
 from data.io.atomic import write_bytes, write_json
 from data.shards import from_bytes, read_table, rows_of, shard_names
 from gill.backbones.vision import VisionEncoder
-from tasks.pairs.captions import CaptionCounts, spread
-from tasks.pairs.likeness import ALIKE, Alike, Marks, Row, Vectors, marks_of, nearest, same_bytes
+from tasks.download.pairs.captions import CaptionCounts, spread
+from tasks.download.pairs.likeness import (
+    ALIKE,
+    Alike,
+    Marks,
+    Row,
+    Vectors,
+    marks_of,
+    nearest,
+    same_bytes,
+)
 from tasks.tracking.stage_log import StageLog
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tasks.pairs.likeness import Row, marks_of, nearest, same_bytes
+from tasks.download.pairs.likeness import Row, marks_of, nearest, same_bytes
 
 
 def test_the_same_bytes_in_two_splits():
