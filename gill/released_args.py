@@ -56,7 +56,7 @@ def checked_args(args: Any) -> dict[str, Any]:
     for key in _NAMES:
         if not isinstance(args[key], str) or not args[key].strip():
             raise _wrong(key, args[key], "a name, such as 'facebook/opt-6.7b'")
-        if args[key].startswith(("/", "~")) or ".." in args[key].split("/"):
+        if names_a_folder(args[key]):
             raise _wrong(key, args[key], "a public name; a checkpoint may not name your folders")
     for key in _SIZES:
         value = args[key]
@@ -67,6 +67,11 @@ def checked_args(args: Any) -> dict[str, Any]:
             raise _wrong(key, args[key], f"{only!r}: nothing else is read here")
     _check_ids(args)
     return dict(args)
+
+
+def names_a_folder(name: str) -> bool:
+    """Whether a name leads into the folders of whoever reads it, which a stranger may not do."""
+    return name.startswith(("/", "~")) or ".." in name.split("/")
 
 
 def _check_ids(args: Mapping[str, Any]) -> None:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from data.manifest import Manifest
 from flows.rehearsal.memory import tables, weights
 from flows.rehearsal.work import Scale, operations, units
+from tasks.tracking.memory import GPU, HOST
 
 _TABLE = ".parquet"
-GPU, HOST = "peak_gpu_memory_bytes", "peak_memory_bytes"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from data.artifacts import Artifact, TrainedAdapters, TrainedDecision, TrainedMapper
 from data.io.atomic import write_json
 from data.manifest import Manifest, write_manifest
-from gill.released_args import ReleasedError
+from gill.released_args import ReleasedError, names_a_folder
 from gill.released_checkpoint import OWN, ReleasedCheckpoint, misfits
 from gill.specs import AdapterSpec, MapperSpec
 from tasks.config.parts import GeneratorConfig, LanguageConfig, PartsConfig, VisionConfig
@@ -123,8 +123,7 @@ def _own_parts(described: Any) -> PartsConfig:
             f"model_args.json: {OWN}.parts are no frozen parts ({error}); name them with --recipe"
         ) from error
     for part in (parts.language, parts.vision, parts.generator):
-        path = part.name.rpartition(":")[2]
-        if path.startswith(("/", "~")) or ".." in path.split("/"):
+        if names_a_folder(part.name.rpartition(":")[2]):
             raise ReleasedError(
                 f"model_args.json: {OWN}.parts names {part.name!r}; a checkpoint may not name your "
                 "folders: say with --recipe which part that is"

@@ -13,6 +13,7 @@ from tasks.runner.backfill import converted_by, count_new, finished_beside, made
 from tasks.runner.dag import PlannedStage, identity_of
 from tasks.runner.room import check_room
 from tasks.runner.store import find, store_folder
+from tasks.tracking import memory
 
 Status = Literal["reuse", "resume", "run"]
 NEVER = "never made"
@@ -87,8 +88,8 @@ def _explain(planned: PlannedStage, before: Mapping[str, StagePlan], forced: boo
         "" if forced else _new_shards(planned),
         None if nearest is None else float(took.get("seconds", 0.0)),
         None if nearest is None else _size(nearest),
-        peaks.get("peak_memory_bytes"),
-        peaks.get("peak_gpu_memory_bytes"),
+        peaks.get(memory.HOST),
+        peaks.get(memory.GPU),
     )
 
 

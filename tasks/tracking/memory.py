@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from ctypes.util import find_library
 
-GPU = "peak_gpu_memory_bytes"
+HOST, GPU = "peak_memory_bytes", "peak_gpu_memory_bytes"
 
 
 def release_memory() -> None:
@@ -41,14 +41,14 @@ def peak_memory() -> Iterator[dict[str, float]]:
 
     peak_gpu_memory(anew=True)
 
-    process, found, stop = psutil.Process(), {"peak_memory_bytes": 0.0}, threading.Event()
+    process, found, stop = psutil.Process(), {HOST: 0.0}, threading.Event()
 
     def look() -> None:
         held = 0.0
         for member in (process, *process.children(recursive=True)):
             with suppress(psutil.NoSuchProcess):  # it ended meanwhile
                 held += member.memory_info().rss
-        found["peak_memory_bytes"] = max(found["peak_memory_bytes"], held)
+        found[HOST] = max(found[HOST], held)
 
     def sample() -> None:
         while not stop.wait(0.5):
