@@ -85,6 +85,7 @@ def _summed(found: list[StagePlan], recipe: str) -> Iterator[str]:
     """The time in all, how to know it where it is not known, and memory that there is not."""
     from flows.rehearsal.report import duration
     from flows.rehearsal.sizes import REHEARSALS
+    from tasks.parts.checks import host_memory
 
     todo = [stage for stage in found if stage.status != "reuse"]
     if not todo:
@@ -97,19 +98,13 @@ def _summed(found: list[StagePlan], recipe: str) -> Iterator[str]:
     if any(stage.rehearsed for stage in todo):
         yield "~: of the last rehearsal on this machine (`gill rehearse`)"
     elif unknown and recipe in REHEARSALS:
-        yield f"`gill rehearse --recipe {recipe}` measures in minutes what it will take here"
+        yield f"`gill rehearse --recipe {recipe}` measures what it will take here"
     most = max(todo, key=lambda stage: stage.host or 0.0)
-    if (most.host or 0.0) > (there := _memory()):
+    if (most.host or 0.0) > (there := host_memory()):
         yield (
             f"{most.stage} holds {(most.host or 0.0) / 1e9:.1f} GB and this machine has "
             f"{there / 1e9:.1f} GB of memory"
         )
-
-
-def _memory() -> float:
-    import psutil
-
-    return float(psutil.virtual_memory().total + psutil.swap_memory().total)
 
 
 def _figure(value: float | None, unit: float, unknown: str, rehearsed: bool) -> str:

@@ -148,15 +148,21 @@ def parameters_of(name: str) -> float:
     return float(said[1]) * {"b": 1e9, "m": 1e6}[said[2]] if said else 0.0
 
 
-def _memory(runtime: RuntimeConfig) -> float:
+def host_memory() -> float:
+    """Bytes of memory that this machine has, with what it can swap out."""
     import psutil
+
+    return float(psutil.virtual_memory().total + psutil.swap_memory().total)
+
+
+def _memory(runtime: RuntimeConfig) -> float:
     import torch
 
     if runtime.device.startswith("cuda") or (
         runtime.device == "auto" and torch.cuda.is_available()
     ):
         return float(torch.cuda.get_device_properties(device_of(runtime)).total_memory)
-    return float(psutil.virtual_memory().total + psutil.swap_memory().total)
+    return host_memory()
 
 
 def _place(runtime: RuntimeConfig) -> str:
