@@ -12,7 +12,7 @@ WRONG = {
     "num_images": (0,), "guidance_scale": (math.inf, math.nan),
     "steps": (0, 1001), "batch_size": (0,),
     "seed": (10**22, 2**63),
-    "choice": ("draw", ""),
+    "choice": ("draw", ""), "end_of_text": ("never", ""),
 }  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def ran(images, stage="text_targets", afresh=False, **overrides):
         shutil.rmtree(artifact.path, ignore_errors=True)
     elif is_whole(artifact, LOG):
         return artifact
-    begin(artifact, LOG)
+    begin(artifact, [images], LOG)
     wanted = made_of(identity_of(planned), images, artifact.FOLDER, images.names())
     Backfill(partial, wanted, () if afresh else finished_beside(artifact.path))(ConsoleLog())
     context = StageContext(planned.config, planned.parts, planned.runtime, partial, ConsoleLog())
