@@ -17,12 +17,12 @@ from data.download.image_shards import finished_shards
 from data.download.plan import Plan, planned, prepare
 from data.io import journal
 from data.io.journal import Written, files_in, sha256_of
+from data.io.links import link_or_copy
 from data.shards import ShardError
 from data.sources.base import Source
 from tasks.config.download import DownloadConfig
 from tasks.download.account import reasons_of
 from tasks.download.sources import settings_of, source_of
-from tasks.runner.backfill import link_or_copy
 from tasks.runner.fan_out import fan_out, reporting
 from tasks.tracking.stage_log import StageLog
 

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copyfileobj
 
 from data.artifacts import Artifact, ImageShards, ShardedArtifact
 from data.io import journal
-from data.io.atomic import atomic_file, write_json
+from data.io.atomic import write_json
 from data.io.journal import Written, sha256_of
+from data.io.links import link_or_copy
 from data.manifest import DamagedArtifactError, read_manifest
 from tasks.config.base import Config
 from tasks.config.data import ShardedConfig
@@ -120,24 +119,6 @@ def count_new(wanted: Mapping[str, str], donors: Sequence[Path]) -> int:
     """How many shards no artifact has, by their records alone."""
     found = {name for donor in donors for name, _, _ in _matches(donor, wanted)}
     return len(wanted) - len(found)
-
-
-def link_or_copy(source: Path, target: Path) -> bool:
-    """Give a file a second name, or copy it where there are no links; False where it is gone.
-
-    Raises:
-        WriteError: it cannot be copied.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        try:
-            os.link(source, target)
-        except OSError:
-            with source.open("rb") as held, atomic_file(target) as handle:
-                copyfileobj(held, handle)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _matches(donor: Path, wanted: Mapping[str, str]) -> Iterator[tuple[str, str, Written]]:

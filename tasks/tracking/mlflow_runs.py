@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from data.artifacts import Artifact
+from data.io.links import link_or_copy
 from tasks.paths import ROOT, var_folder
 from tasks.tracking.databases import prepare_mlflow
 
@@ -264,22 +265,35 @@ def log_artifacts_as_datasets(run_id: str, artifacts: Sequence[Artifact], contex
 def register_model(name: str, folder: Path, run_id: str, tags: Mapping[str, str]) -> str:
     """Register a folder's weights as the next version of a model and return the version.
 
-    The weights and their descriptions are copied to the run's artifacts: an MLflow server takes a
-    local path as a source only from there.
+    An MLflow server takes a local path as a source only from its run's artifacts. Where these lie
+    on the folder's disk, the weights and their descriptions get a second name there and no second
+    copy; elsewhere they are copied. The description says which folder it is.
     """
     from mlflow.exceptions import MlflowException
 
+    root = str(client().get_run(run_id).info.artifact_uri)
     for path in sorted(folder.iterdir()):
         if path.suffix in {".safetensors", ".json"}:
-            client().log_artifact(run_id, str(path), "model")
-    source = f"{client().get_run(run_id).info.artifact_uri}/model"
-
+            _log_file(run_id, root, path, "model")
     try:
         client().get_registered_model(name)
     except MlflowException:
         client().create_registered_model(name, description="A trained part of GILL")
-    version = client().create_model_version(name, source, run_id=run_id, tags=dict(tags))
+    version = client().create_model_version(
+        name, f"{root}/model", run_id=run_id, tags=dict(tags),
+        description=f"The weights of {folder}, whose manifest.json has their digests",
+    )  # fmt: skip
     return str(version.version)
+
+
+def _log_file(run_id: str, root: str, path: Path, folder: str) -> None:
+    """Have a file among a run's artifacts, whose address is ``root``: linked if they are here."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    if root.startswith(("file:", "/")):
+        link_or_copy(path, Path(local_file_uri_to_path(root)) / folder / path.name)
+    else:
+        client().log_artifact(run_id, str(path), folder)
 
 
 def is_registered(name: str, fingerprint: str) -> bool:
