@@ -5,12 +5,19 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parents[1]
 
 
-def started(tmp_path: Path, var: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start ``python -m flows.pipeline`` on the tiny recipe."""
+def started(
+    tmp_path: Path, var: Path, *arguments: str, output: IO[str] | int = subprocess.PIPE
+) -> subprocess.Popen[str]:
+    """Start ``python -m flows.pipeline`` on the tiny recipe.
+
+    Args:
+        output: where what it prints goes. A pipe must be read, or the flow stands when it is full.
+    """
     environment = {
         **os.environ,
         "GILL_VAR": str(var),
@@ -22,7 +29,7 @@ def started(tmp_path: Path, var: Path, *arguments: str) -> subprocess.Popen[str]
         [sys.executable, "-m", "flows.pipeline", "--recipe", "tiny", *arguments],
         cwd=ROOT,
         env=environment,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
         preexec_fn=_as_from_a_terminal,  # noqa: PLW1509 it takes no lock

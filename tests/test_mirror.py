@@ -30,6 +30,7 @@ TESTED_IN = {
     # What loads a model finds it first.
     "tasks/inference/sources.py": "tasks/inference/test_loading.py",
     "tasks/runner/pipeline_run.py": "flows/test_pipeline.py",
+    "tasks/runner/status.py": "flows/cli/test_status.py",
     "tasks/runner/worker.py": "tasks/runner/test_launcher.py",
     # Made what is shipped, in an hour of training; the shipped parts are tested.
     "tasks/training/embedded_backbones.py": "gill/backbones/test_vision.py",

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from flows.cli import answers, config, plan, rehearse, released, runs, store
+from flows.cli import answers, config, plan, rehearse, released, runs, status, store
 from flows.cli.errors import CommandError
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
 app.command("run")(runs.run)
 app.command("up")(runs.up)
 app.command("down")(runs.down)
-app.command("status")(runs.status)
+app.command("status")(status.status)
 app.command("reconcile")(runs.reconcile)
 app.command("config")(config.config)
 app.command("plan")(plan.plan)

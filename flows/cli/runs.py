@@ -95,16 +95,6 @@ def down() -> None:
     services.stop_all(print)
 
 
-def status() -> None:
-    """Say which servers are up."""
-    from flows.local import services
-    from flows.local.environment import page_link
-
-    services.status(print)
-    if services.runs_here(services.prefect_server()):
-        print(f"runs:    {page_link()}")
-
-
 def reconcile() -> None:
     """Settle runs that a killed process left behind as running."""
     from flows.local import run as local

@@ -53,6 +53,7 @@ from tasks.runner.store import (
 from tasks.tracking import mlflow_runs
 from tasks.tracking.memory import peak_memory, release_memory
 from tasks.tracking.mlflow_log import MlflowStageLog
+from tasks.tracking.progress import forget_progress
 
 _ATTEMPTS = 2  # at a stage whose files change under its hands
 
@@ -139,6 +140,7 @@ class Execution:
                     shutil.rmtree(folder)
         resumed = begin(artifact, self.planned.inputs.values(), self.logger)
         check_room(partial, self.planned.runtime.minimum_free_bytes, LEAST_FREE)
+        forget_progress(partial)  # of a process that was killed: its rate is not this one's
         run_id = self.record.begin({"status": "ran", "resumed": str(resumed).lower()})
         if resumed:
             self.logger.info("going on with unfinished work in %s", partial)
@@ -159,6 +161,7 @@ class Execution:
             self._failed(run_id, error)
             raise
         finally:
+            forget_progress(partial)
             release_memory()
         mlflow_runs.end_run(run_id, "FINISHED")
         return StageResult(artifact, "ran", seconds, run_id, metrics)
@@ -212,7 +215,7 @@ class Execution:
             parts=planned.parts,
             runtime=planned.runtime,
             out=out,
-            log=MlflowStageLog(run_id, self.logger),
+            log=MlflowStageLog(run_id, self.logger, out),
             earlier=self._earlier(),
             identity="" if planned.stage.declared.identify else identity_of(planned),
             donors=self._donors(),

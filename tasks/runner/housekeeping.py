@@ -17,6 +17,7 @@ from data.manifest import MANIFEST, DamagedArtifactError, checked_record, proble
 from tasks.paths import LAST_RUN, var_folder
 from tasks.runner.run_records import run_records
 from tasks.runner.store import begun_with, store_folder
+from tasks.tracking.progress import forget_progress
 
 _PINS = "pins.json"
 
@@ -143,7 +144,7 @@ def needed(everything: list[Stored], unfinished: bool = True) -> dict[str, str]:
     for name in _of_the_last_run():
         reasons.setdefault(name, "of the last run")
     for one in everything:
-        if _locked(one):
+        if is_locked(one.path.with_name(one.fingerprint)):
             reasons[one.name] = "in use"
     for run in run_records():
         if run.under_way:
@@ -183,9 +184,9 @@ def _of_the_last_run() -> Iterator[str]:
         yield f"{stage}/{described['fingerprint']}"
 
 
-def _locked(one: Stored) -> bool:
+def is_locked(artifact: Path) -> bool:
     """Whether a process holds the lock of an artifact: it makes it, or waits to reuse it."""
-    path = one.path.with_name(f"{one.fingerprint}.lock")
+    path = artifact.with_name(f"{artifact.name}.lock")
     if not path.exists():
         return False
     lock = FileLock(path)
@@ -213,6 +214,8 @@ def remove(one: Stored) -> None:
         manifest.unlink(missing_ok=True)  # first, so that what is half removed is no artifact
         shutil.rmtree(one.path)
         checked_record(one.path).unlink(missing_ok=True)
+        if one.unfinished:
+            forget_progress(one.path)
     finally:
         lock.release()
 

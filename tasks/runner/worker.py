@@ -69,12 +69,13 @@ def main() -> None:
         maker, fingerprint, path = values
         return kind(maker, fingerprint, Path(path))
 
+    out = Path(described["out"])
     context = StageContext(
         config=stage.config.model_validate(described["config"]),
         parts=PartsConfig(**described["parts"]),
         runtime=runtime,
-        out=Path(described["out"]),
-        log=MlflowStageLog(run_id, logger) if workers.first and run_id else ConsoleLog(),
+        out=out,
+        log=MlflowStageLog(run_id, logger, out) if workers.first and run_id else ConsoleLog(),
         identity=described["identity"],
         donors=tuple(Path(path) for path in described["donors"]),
         earlier=described["earlier"] and artifact(stage.makes, described["earlier"]),

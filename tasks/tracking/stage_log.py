@@ -60,6 +60,7 @@ class Eta:
 
     every: float = 5.0
     rates: dict[str, float] = field(default_factory=dict)
+    last: dict[str, Any] = field(default_factory=dict)  # what the last line said, as values
     _started: dict[str, tuple[float, int]] = field(default_factory=dict)
     _said: dict[str, float] = field(default_factory=dict)
 
@@ -73,7 +74,11 @@ class Eta:
         if done < total and now - self._said.get(unit, -1e9) < self.every:
             return None
         self._said[unit] = now
-        left = f"{(total - done) / rate:.0f} s left" if rate else "measuring"
+        seconds = (total - done) / rate if rate else None
+        left = "measuring" if seconds is None else f"{seconds:.0f} s left"
+        self.last = {
+            "done": done, "total": total, "unit": unit, "rate": rate, "seconds_left": seconds,
+        }  # fmt: skip
         return f"{done}/{total} {unit} ({100 * done / max(1, total):.0f}%), {rate:.1f}/s, {left}"
 
 

@@ -23,6 +23,7 @@ from tasks.runner.housekeeping import (
 )
 from tasks.runner.store import begin
 from tasks.tracking.mlflow_runs import process_identity
+from tasks.tracking.progress import read_progress, write_progress
 
 
 def artifact(var, stage, fingerprint, inputs=(), made="2026-01-01T00:00:00"):
@@ -153,6 +154,13 @@ def test_what_a_run_works_on_stays(store):
     assert (spare.path / "manifest.json").exists()
     remove(spare)
     assert not spare.path.exists()
+
+
+def test_what_was_said_of_unfinished_work_goes_with_it(store):
+    (work,) = (one for one in stored() if one.unfinished)
+    write_progress(work.path, {"done": 1}, {})
+    remove(work)
+    assert read_progress(work.path) is None
 
 
 def test_every_byte_counts(store):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tasks.tracking import mlflow_runs
 from tasks.tracking.mlflow_log import MlflowStageLog
+from tasks.tracking.progress import read_progress
 
 pytestmark = pytest.mark.slow  # a database of its own
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.slow  # a database of its own
 @pytest.fixture
 def log(var):
     run_id = mlflow_runs.start_run("mapper", {"stage": "mapper"})
-    yield MlflowStageLog(run_id, logging.getLogger("test_mlflow_log"))
+    yield MlflowStageLog(run_id, logging.getLogger("test_mlflow_log"), var / "f00.partial")
     mlflow_runs.end_run(run_id, "FINISHED")
 
 
@@ -53,3 +54,14 @@ def test_what_a_stage_says_is_in_its_run(log, caplog):
     assert [row[0] for row in table["data"]] == ["a cat", "b"]
     assert {row[1]["type"] for row in table["data"]} == {"image"}
     assert fetched(log, table["data"][0][1]["filepath"]).exists()
+
+
+def test_how_far_it_is_lies_beside_its_work_with_the_newest_figures_first(log, var):
+    log.metrics({"loss": 2.0, "rate": 0.1}, 5)
+    log.metrics({"linear_loss": 1.5}, 10)
+    log.progress(10, 40, "linear_steps")
+    log.metrics({"linear_loss": 1.25}, 11)
+    log.progress(11, 40, "linear_steps")  # too soon after the last
+    said = read_progress(var / "f00.partial")
+    assert (said["done"], said["total"], said["unit"]) == (10, 40, "linear_steps")
+    assert list(said["metrics"].items()) == [("linear_loss", 1.5), ("loss", 2.0), ("rate", 0.1)]
