@@ -57,18 +57,6 @@ def made_of(
     }
 
 
-def finished_beside(path: Path) -> list[Path]:
-    """The finished artifacts of the stage that the folder ``path`` is of, newest first."""
-    made = {}
-    for folder in path.parent.glob("*"):
-        if folder.is_dir() and not folder.suffix and folder.name != path.stem:
-            try:
-                made[folder] = str(read_manifest(folder).provenance.get("made", ""))
-            except DamagedArtifactError:
-                continue  # `gill store verify` tells
-    return sorted(made, key=lambda folder: (made[folder], folder.name), reverse=True)
-
-
 @dataclass(frozen=True)
 class Backfill:
     """Fills unfinished work with shards of finished artifacts.

@@ -31,7 +31,7 @@ from data.manifest import (
     problems_of,
     write_manifest,
 )
-from tasks.runner.backfill import Backfill, converted_by, finished_beside, made_of
+from tasks.runner.backfill import Backfill, converted_by, made_of
 from tasks.runner.context import StageContext
 from tasks.runner.dag import PlannedStage, identity_of
 from tasks.runner.fingerprint import stage_fingerprint
@@ -44,6 +44,7 @@ from tasks.runner.store import (
     begin,
     check_work,
     find,
+    finished,
     is_whole,
     name_of,
     partial_of,
@@ -206,7 +207,7 @@ class Execution:
             mlflow_runs.set_tags(log.run_id, {"shards_reused": said})
 
     def _donors(self) -> tuple[Path, ...]:
-        return () if self.force else tuple(finished_beside(self.planned.artifact.path))
+        return () if self.force else tuple(finished(self.planned.stage.name))
 
     def _call(self, out: Path, run_id: str) -> StageCall:
         planned = self.planned

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from data.artifacts import ShardedArtifact
-from data.manifest import MANIFEST, DamagedArtifactError, Manifest, read_manifest
-from tasks.runner.backfill import converted_by, count_new, finished_beside, made_of
+from data.manifest import Manifest
+from tasks.runner.backfill import converted_by, count_new, made_of
 from tasks.runner.dag import PlannedStage, identity_of
 from tasks.runner.room import check_room
-from tasks.runner.store import find, store_folder
+from tasks.runner.store import find, finished, store_folder
 from tasks.tracking import memory
 
 Status = Literal["reuse", "resume", "run"]
@@ -61,7 +61,7 @@ def explain(planned: Mapping[str, PlannedStage], forced: bool = False) -> list[S
 
 def _explain(planned: PlannedStage, before: Mapping[str, StagePlan], forced: bool) -> StagePlan:
     name, artifact = planned.stage.name, planned.artifact
-    earlier = list(_manifests(store_folder() / name))
+    earlier = list(finished(name).values())
     reasons: tuple[str, ...]
     nearest: Manifest | None
     own = [m for m in earlier if m.fingerprint == artifact.fingerprint]
@@ -100,18 +100,8 @@ def _new_shards(planned: PlannedStage) -> str:
     if images is None or find(images) is None or not issubclass(makes, ShardedArtifact):
         return ""
     wanted = made_of(identity_of(planned), images, makes.FOLDER, images.names())
-    new = count_new(wanted, finished_beside(planned.artifact.path))
+    new = count_new(wanted, list(finished(planned.stage.name)))
     return f"{new} of {len(wanted)} shards new"
-
-
-def _manifests(folder: Path) -> Iterator[Manifest]:
-    """Manifests of a stage's finished artifacts, newest first; damaged ones are left out."""
-    paths = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for path in paths:
-        try:
-            yield read_manifest(path.parent)
-        except DamagedArtifactError:
-            continue  # `gill run` says what is wrong with it, and makes it anew
 
 
 def _changes(planned: PlannedStage, then: Manifest) -> tuple[str, ...]:

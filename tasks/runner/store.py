@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,11 +72,16 @@ def find(artifact: Made) -> Made | None:
     return artifact if (artifact.path / MANIFEST).exists() else None
 
 
-def finished(root: Path) -> Iterator[Path]:
-    """Folders of a store that have a final name, with a manifest or without."""
-    for path in sorted(root.glob("*/*")):
-        if path.is_dir() and not path.suffix:
-            yield path
+def finished(stage: str) -> dict[Path, Manifest]:
+    """The finished artifacts of a stage, by folder, newest first; damaged ones are left out."""
+    found = {}
+    for folder in (store_folder() / stage).glob("*"):
+        if folder.is_dir() and not folder.suffix:
+            with suppress(DamagedArtifactError):  # `gill store verify` tells; a run mends it
+                found[folder] = read_manifest(folder)
+    made = {folder: str(m.provenance.get("made", "")) for folder, m in found.items()}
+    newest = sorted(found, key=lambda folder: (made[folder], folder.name), reverse=True)
+    return {folder: found[folder] for folder in newest}
 
 
 def partial_of(artifact: Artifact) -> Path:

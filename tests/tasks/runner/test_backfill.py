@@ -12,7 +12,7 @@ from small_store import images_table
 from data.artifacts import ImageShards, TextTargets
 from data.io.journal import contents, files_in
 from data.manifest import MANIFEST, Manifest, described, problems_of, write_manifest
-from data.shards import write_shard
+from data.shards import shard_names, write_shard
 from flows.pipeline import dag
 from flows.recipes import tiny
 from tasks.runner import backfill as backfill_module
@@ -20,7 +20,6 @@ from tasks.runner.backfill import (
     RECORD,
     Backfill,
     converted_by,
-    finished_beside,
     made_of,
 )
 from tasks.runner.context import StageContext
@@ -31,7 +30,7 @@ from tasks.runner.housekeeping import bytes_of, damage, freed_by, remove, stored
 from tasks.runner.planning import explain
 from tasks.runner.record import StageRecord
 from tasks.runner.registry import stage_named
-from tasks.runner.store import begin, check_work, is_whole, partial_of, seal, store_folder
+from tasks.runner.store import begin, check_work, finished, is_whole, partial_of, seal, store_folder
 from tasks.tracking import mlflow_runs
 from tasks.tracking.stage_log import ConsoleLog
 
@@ -82,7 +81,7 @@ def ran(images, stage="text_targets", afresh=False, **overrides):
         return artifact
     begin(artifact, [images], LOG)
     wanted = made_of(identity_of(planned), images, artifact.FOLDER, images.names())
-    Backfill(partial, wanted, () if afresh else finished_beside(artifact.path))(ConsoleLog())
+    Backfill(partial, wanted, () if afresh else list(finished(stage)))(ConsoleLog())
     context = StageContext(planned.config, planned.parts, planned.runtime, partial, ConsoleLog())
     planned.stage.run(context, images)
     files = check_work(partial, LOG)
@@ -136,6 +135,17 @@ def test_more_pairs_remake_what_changed_and_the_rest_is_the_same_file(var, stage
     assert problems_of(first.path) == problems_of(second.path) == {}
     made = held(second)
     assert held(ran(downloaded("d2", grown()), stage, afresh=True)) == made
+
+
+def test_features_serve_whatever_pairs_are_dropped(var):
+    """Another bound is another artifact whose features are the same files."""
+    images = downloaded("d1", SHARDS)
+    every = ran(images, "clip_features")
+    bounds = ({"clip_features.minimum_similarity": bound} for bound in (-0.9, -0.8))
+    for some in (ran(images, "clip_features", **bound) for bound in bounds):
+        assert some.fingerprint != every.fingerprint
+        assert inodes(some) == inodes(every)
+        assert set(shard_names(some.path / "kept")) == set(SHARDS)
 
 
 def test_the_newest_artifact_is_taken_from_first(var, caplog):

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pytest
 from data.artifacts import Artifact
 from data.io.atomic import atomic_file, write_bytes, write_json
 from data.io.journal import JOURNAL
-from data.manifest import MANIFEST, Manifest, write_manifest
+from data.manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from tasks.runner.store import (
     MissingArtifactError,
     OtherRowsError,
@@ -143,7 +144,21 @@ def test_alien_shards_are_set_aside_and_nothing_is_rebuilt(var, caplog):
     assert [p.name for p in (artifact.path / "deep").iterdir()] == ["t-00000.parquet"]
     assert (store_folder() / "probe/f00.strays/deep/t-00001.parquet").exists()
     assert (artifact.path / "README.md").exists()
-    assert [p.name for p in finished(store_folder())] == ["f00"]
+    assert [p.name for p in finished("probe")] == ["f00"]
+
+
+def test_what_is_finished_of_a_stage_is_told_newest_first_whatever_its_files_times(var):
+    made = {"f01": "2026-01-02", "f02": "2026-01-03", "f03": "2026-01-03", "f04": "2026-01-01"}
+    for name, when in made.items():
+        sealed(probe(name))
+        manifest = replace(read_manifest(probe(name).path), provenance={"made": when})
+        write_manifest(probe(name).path, manifest)
+    (probe("f04").path / MANIFEST).write_text("{")
+    begin(probe("f05"), [], LOG)
+    found = finished("probe")
+    assert [path.name for path in found] == ["f03", "f02", "f01"]
+    assert [manifest.fingerprint for manifest in found.values()] == ["f03", "f02", "f01"]
+    assert finished("mapper") == {}
 
 
 @pytest.mark.parametrize("kind", ["flipped", "cut", "swapped", "stray", "unfinished", "journal"])
