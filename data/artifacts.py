@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from data import schemas
 from data.manifest import DamagedArtifactError, Manifest, read_manifest
-from data.shards import read_table, shard_names
+from data.shards import KEPT, read_table, shard_names
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,19 @@ class ImageShards(ShardedArtifact):
     STATS: ClassVar[str] = "stats"
 
 
-class ClipFeatures(ShardedArtifact):
+class WithSelection(Artifact):
+    """An artifact that may say which training pairs are trained on."""
+
+    KEPT: ClassVar[str] = "kept"
+
+    @property
+    def selection(self) -> dict[Path, list[str]]:
+        """What ``AlignedShards`` takes to leave out training pairs; empty where all are kept."""
+        folder = self.path / self.KEPT
+        return {folder: [KEPT]} if folder.exists() else {}
+
+
+class ClipFeatures(ShardedArtifact, WithSelection):
     """Pooled vision features of each image."""
 
     FOLDER, SCHEMA = "features", "features"
@@ -115,7 +127,7 @@ class TextTargets(ShardedArtifact):
         return schemas.shape_of(pq.read_schema(self.folder / self.names()[0]))
 
 
-class TrainedAdapters(Artifact):
+class TrainedAdapters(WithSelection):
     """The adapters' weights, and the [IMG] states of the captions that these lead to."""
 
     ADAPTERS_WEIGHTS: ClassVar[str] = "adapters.safetensors"

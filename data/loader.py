@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from data.shards import AlignedShards, Columns, concatenate, restored, take
+from data.shards import AlignedShards, Columns, ShardError, concatenate, restored, take
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,13 @@ class ShuffledBatches:
             order[i : i + self.buffer_shards].tolist()
             for i in range(0, len(order), self.buffer_shards)
         ]
-        return [(group, max(1, sum(rows[i] for i in group) // self.batch_size)) for group in groups]
+        counts = [sum(rows[i] for i in group) for group in groups]
+        # Of a buffer of no rows, such as when all of them are left out, there is no batch.
+        return [
+            (group, max(1, count // self.batch_size))
+            for group, count in zip(groups, counts, strict=True)
+            if count
+        ]
 
     def batches_per_epoch(self) -> int:
         """Number of batches before the order starts anew."""
@@ -66,8 +72,13 @@ class ShuffledBatches:
 
         The number of batches of an epoch depends on how its shards are grouped, so a position is
         found by walking the plan; that reads footers only.
+
+        Raises:
+            ShardError: the shards are not aligned, or have no rows.
         """
         self.shards.check()
+        if not self.batches_per_epoch():
+            raise ShardError(f"no pairs of the split {self.shards.split!r} are left to train on")
         with ThreadPoolExecutor(1, "batches") as maker:
             waiting: Future[Columns] | None = None
             for buffer, rows in self._rows(start):

@@ -84,6 +84,13 @@ def features(dim: int) -> pa.Schema:
     return _named("features", [("key", pa.string()), ("feature", pa.binary(2 * dim))])
 
 
+# Which training pairs are trained on; see ``data.shards.AlignedShards``.
+KEPT = _named(
+    "kept",
+    [("key", pa.string()), ("similarity", pa.float32()), ("kept", pa.bool_())],
+)
+
+
 def text_targets(tokens: int, dim: int, block: int = 0) -> pa.Schema:
     """Text-encoder outputs, row-major ``tokens x dim``, and the caption's own token count.
 

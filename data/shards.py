@@ -21,6 +21,8 @@ from data import schemas
 from data.io.atomic import atomic_file
 from data.quantization import restore
 
+KEPT = "kept"  # a column by which rows are left out
+
 Columns = dict[str, npt.NDArray[np.generic] | list[str]]
 
 
@@ -172,6 +174,8 @@ def restored(columns: Columns) -> Columns:
 class AlignedShards:
     """Several folders read as one: each with the columns that are wanted of it.
 
+    Where ``kept`` is among the columns of a folder, rows are left out for which it is false.
+
     Attributes:
         folders: folder -> columns. ``key`` is read of each and compared.
         split: train, validation or test.
@@ -200,7 +204,11 @@ class AlignedShards:
         return expected
 
     def rows(self) -> list[int]:
-        """Number of rows of each shard, from the footers alone."""
+        """Number of rows of each shard, from the footers and from ``kept`` alone."""
+        for folder, columns in self.folders.items():
+            if KEPT in columns:
+                kept = [read_table(folder / name, [KEPT]).column(KEPT) for name in self.names()]
+                return [int(np.count_nonzero(column.to_numpy())) for column in kept]
         folder = next(iter(self.folders))
         return [rows_of(folder / name) for name in self.names()]
 
@@ -244,6 +252,8 @@ class AlignedShards:
                 )
             keys = found
             joined |= columns_of(table)
+        if KEPT in joined:
+            joined = take(joined, np.flatnonzero(joined.pop(KEPT)))
         return joined if raw else restored(joined)
 
     def all(self) -> Columns:

@@ -23,3 +23,8 @@ def target_table(values, kind="int8"):
     else:
         columns.append(as_bytes(values.astype(np.float16)))
     return pa.table(columns, schema=schemas.text_targets(tokens, dim, block))
+
+
+def kept_table(keys, kept):
+    columns = [pa.array(keys), pa.array([0.5] * len(keys), pa.float32()), pa.array(kept)]
+    return pa.table(columns, schema=schemas.KEPT)

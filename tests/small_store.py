@@ -1,6 +1,7 @@
 """Artifacts of a few rows, as the stages write them, for the tests of what reads several."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from data import schemas
 from data.artifacts import ClipFeatures, ImageShards, TextTargets, TrainedAdapters
-from data.shards import as_bytes, write_shard
+from data.shards import as_bytes, read_table, write_shard
 from flows.recipes import tiny
 from gill.backbones.testing import micro_models
 from gill.model import Adapters
@@ -86,6 +87,27 @@ class SmallStore:
         adapters = Adapters(spec, language).eval()
         save_adapters(self.adapters.path, adapters)
         return adapters
+
+    def select(self, kept: list[bool]) -> None:
+        """Say in the features and beside the states which training pairs are kept."""
+        for name, rows in self._training(kept):
+            keys = self.images.read(name, ["key"]).column("key")
+            columns = [keys, pa.array([0.5] * len(keys), pa.float32()), pa.array(rows)]
+            table = pa.table(columns, schema=schemas.KEPT)
+            for artifact in (self.features, self.adapters):
+                write_shard(artifact.path / artifact.KEPT / name, table)
+
+    def remove(self, kept: list[bool]) -> None:
+        """Take the other training pairs out of every shard."""
+        folders = (self.images.folder, self.features.folder, self.targets.folder,
+                   self.adapters.states)  # fmt: skip
+        for name, rows in self._training(kept):
+            for folder in folders:
+                write_shard(folder / name, read_table(folder / name).filter(pa.array(rows)))
+
+    def _training(self, kept: list[bool]) -> Iterator[tuple[str, list[bool]]]:
+        halves = np.array_split(np.array(kept), 2)
+        yield from zip(self.images.names("train"), [h.tolist() for h in halves], strict=True)
 
     def _write(self, split: str, name: str, rows: np.ndarray) -> None:
         keys = [self.keys(split)[i] for i in rows]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from gill.settings import MOST_TOGETHER, UNMEASURED, setting
+from typing_extensions import override
+
+from gill.settings import MOST_TOGETHER, UNMEASURED, later_setting, setting
 from tasks.config.base import PLAIN, Config, Line, SplitName, Unique, unfingerprinted
 
 
@@ -24,6 +26,10 @@ class ShardedConfig(Config):
         0, "that Ray sets aside for a task", unit="GPUs", source=PLAIN, ge=0, le=64
     )
 
+    def of_shards(self) -> Self:
+        """This with the default of what bears on no shard, but only on what is made of them."""
+        return self
+
 
 class ClipFeaturesConfig(ShardedConfig):
     """Pooled vision features of every image."""
@@ -36,6 +42,26 @@ class ClipFeaturesConfig(ShardedConfig):
         ge=1,
         le=MOST_TOGETHER,
     )
+
+    minimum_similarity: float = later_setting(
+        -1.0,
+        "training pairs whose caption and image have a lower cosine in the CLIP of the recipe are "
+        "not trained on; -1: all are",
+        unit="cosine",
+        source="off, as in the reference run",
+        ge=-1,
+        le=1,
+    )
+
+    @override
+    def of_shards(self) -> Self:
+        default = type(self).model_fields["minimum_similarity"].default
+        return self.model_copy(update={"minimum_similarity": default})
+
+    @property
+    def filters(self) -> bool:
+        """Whether pairs are left out."""
+        return self.minimum_similarity > -1
 
 
 class TextTargetsConfig(ShardedConfig):

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from data.artifacts import Artifact
 from tasks.config.base import Config
+from tasks.config.data import ShardedConfig
 from tasks.config.parts import PartsConfig, RuntimeConfig
 from tasks.runner.context import StageContext
 from tasks.runner.fingerprint import stage_fingerprint
@@ -134,8 +135,11 @@ def plan(
 
 
 def identity_of(planned: PlannedStage) -> str:
-    """Hash of all that bears on what a stage makes but its inputs."""
-    return stage_fingerprint(planned.stage, planned.config, planned.parts, {})
+    """Hash of all that bears on what a stage makes, or on its shards, but its inputs."""
+    config = planned.config
+    if isinstance(config, ShardedConfig):
+        config = config.of_shards()
+    return stage_fingerprint(planned.stage, config, planned.parts, {})
 
 
 def config_of(stage: Stage, settings: PipelineSettings) -> Config:

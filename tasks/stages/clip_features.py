@@ -19,6 +19,7 @@ from data.shards import as_bytes, read_table
 from gill.backbones.vision import VisionEncoder
 from tasks.config.data import ClipFeaturesConfig
 from tasks.download.pairs.report import PairsReport
+from tasks.download.pairs.similarity import check_text_tower, drop_dissimilar
 from tasks.parts.devices import on_each_device
 from tasks.parts.loading import load_vision
 from tasks.runner.context import StageContext
@@ -37,10 +38,14 @@ def run(context: StageContext[ClipFeaturesConfig], images: ImageShards) -> ClipF
     """Write ``features/<shard>`` with the keys of the image shard in the same order.
 
     Before anything is trained on them, the pairs are looked at: ``pairs.json``, ``pairs.html``.
+    Where pairs are to be left out of the training, ``kept/<shard>`` says of each training pair
+    whether it stays; features are written of all, so that rows stay aligned.
     """
     target = context.out / ClipFeatures.FOLDER
     runtimes = on_each_device(context.runtime)
     encoders = [load_vision(context.parts.vision, runtime) for runtime in runtimes]
+    if context.config.filters:
+        check_text_tower(encoders[0])
     dim = encoders[0].pooled_dim
     schema = schemas.features(dim)
     check_room_for_rows(images.folder, target, 2 * dim, "features")
@@ -61,7 +66,14 @@ def run(context: StageContext[ClipFeaturesConfig], images: ImageShards) -> ClipF
         shards = context.shards
         metrics = map_shards(context.log, images.folder, target, "images", converts, shards)
     if not shards:
-        metrics |= PairsReport(images, target, encoders[0]).write(context.out, context.log)
+        minimum = context.config.minimum_similarity
+        dropped = (
+            drop_dissimilar(images, target, encoders, minimum, context.out, context.log)
+            if context.config.filters
+            else {}
+        )
+        report = PairsReport(images, target, encoders[0], dropped)
+        metrics |= report.write(context.out, context.log)
     return ClipFeatures.made(context.out, {**metrics, "dim": float(dim)})
 
 

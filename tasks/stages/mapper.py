@@ -62,7 +62,7 @@ def run(
     config = context.config
     img = load_img_embeddings(adapters)
     folders = {adapters.states: ["state"], targets.folder: ["target"]}
-    training = AlignedShards(folders, "train")
+    training = AlignedShards(folders | adapters.selection, "train")
     pairs = held_out(AlignedShards(folders, "validation"), config)
     shape = targets.shape
     metrics: dict[str, float] = {}
@@ -165,6 +165,6 @@ def _batch(rows: Columns, spec: MapperSpec, device: torch.device) -> MapperBatch
 
 
 def _mean_target(shards: AlignedShards, tokens: int, dim: int) -> Tensor:
-    first = shards.read(shards.names()[0])
+    first = next(rows for rows in map(shards.read, shards.names()) if rows["key"])
     mean = np.asarray(first["target"], np.float32).mean(0)
     return torch.from_numpy(mean).view(1, tokens, dim)

@@ -12,7 +12,7 @@ from torch import nn
 
 from data.artifacts import ClipFeatures, ImageShards, TrainedAdapters
 from data.loader import ShuffledBatches
-from data.shards import AlignedShards, Columns
+from data.shards import AlignedShards, Columns, read_table, shard_names, write_shard
 from gill.backbones.language import LanguageModel
 from gill.batches import AdapterBatch
 from gill.captions import caption_oddities
@@ -55,7 +55,7 @@ class AdapterTraining:
     def run(self) -> dict[str, float]:
         """Train, write weights and states, and return the metrics (of the first worker)."""
         config, joint, language = self.config, self.joint, self.language
-        training = AlignedShards(self._folders(targets=True), "train")
+        training = self._training(targets=True)
         # A mapper that is trained here needs no states of the pairs that it is trained on.
         unread = () if joint is None or config.refine_steps > 0 else ("train",)
         states, state_bytes = (
@@ -75,7 +75,7 @@ class AdapterTraining:
             def start() -> None:
                 if config.initial_prompt:
                     # Not `training`, which may hold the targets too, far larger than all else.
-                    few = AlignedShards(self._folders(targets=False), "train")
+                    few = self._training(targets=False)
                     start_as_prompt(adapters, language, config.initial_prompt, few)
                 if joint is not None and joint.initialize:
                     start_joint_mapper(joint, losses, training, config.state_batch_size)
@@ -93,6 +93,7 @@ class AdapterTraining:
                              self.identity, self.donors)  # fmt: skip
             if not WorkerGroup.current().first:
                 return {}
+            self._hand_on_selection()
             if config.refine_steps:
                 refine_retrieval(config, adapters, self.features, self.out, self.log)
             metrics = {f"validation_{k}": v for k, v in validate().items()}
@@ -102,11 +103,21 @@ class AdapterTraining:
         oddities = {f"captions_{k}": float(v) for k, v in self._oddities(model).items()}
         return {**metrics, **oddities, "trained_parameters": float(parameters)}
 
+    def _training(self, targets: bool) -> AlignedShards:
+        return AlignedShards(self._folders(targets) | self.features.selection, "train")
+
     def _folders(self, targets: bool) -> dict[Path, list[str]]:
         folders = {self.images.folder: ["caption"], self.features.folder: ["feature"]}
         if targets and self.joint is not None:
             folders[self.joint.targets] = ["target"]
         return folders
+
+    def _hand_on_selection(self) -> None:
+        """Let what is trained on the states leave out the same pairs."""
+        for folder in self.features.selection:
+            for name in shard_names(folder):
+                table = read_table(folder / name, None, TrainedAdapters.KEPT)
+                write_shard(self.out / TrainedAdapters.KEPT / name, table)
 
     def _spec(self) -> AdapterSpec:
         size = AdapterSize.of(self.config).model_dump()

@@ -26,7 +26,7 @@ def refine_retrieval(
 ) -> None:
     """Train the retrieval maps further on the cached states, which are constants by now."""
     folders = {out / TrainedAdapters.STATES: ["state"], features.folder: ["feature"]}
-    shards = AlignedShards(folders, "train")
+    shards = AlignedShards(folders | features.selection, "train")
     order = ShuffledBatches(shards, config.refine_batch_size, config.seed + 1)
     device = adapters.img_tokens.weight.device
 

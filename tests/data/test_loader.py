@@ -5,7 +5,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from shard_tables import feature_table, target_table
+from shard_tables import feature_table, kept_table, target_table
 
 from data import loader, shards
 from data.loader import ShuffledBatches
@@ -122,3 +122,32 @@ def test_the_next_batch_is_made_while_the_present_one_is_used(folders, monkeypat
     assert second.wait(10)  # nobody has asked for the second batch
     assert threading.current_thread().name not in made
     batches.close()
+
+
+def selected(folders, kept, **settings):
+    """Batches of the rows that are kept, by number."""
+    folder = folders[0].parent / "kept"
+    for name in shards.shard_names(folders[0]):
+        keys = shards.read_table(folders[0] / name, ["key"]).column("key").to_pylist()
+        write_shard(folder / name, kept_table(keys, [kept(int(key[1:])) for key in keys]))
+    aligned = AlignedShards({folders[0]: ["feature"], folder: ["kept"]}, "train")
+    return ShuffledBatches(aligned, 4, **{"seed": 3, "buffer_shards": 2, **settings})
+
+
+def test_rows_that_are_left_out_are_in_no_batch(folders):
+    stay = {i for i in range(47) if i % 2}
+    batches = selected(folders, lambda i: i in stay)
+    seen = [k for b in keys_of(batches, 3 * batches.batches_per_epoch()) for k in b]
+    assert {int(key[1:]) for key in seen} == stay
+
+
+@pytest.mark.parametrize("start", [1, 2, 5, 9])
+def test_a_position_is_resumed_exactly_where_shards_have_no_rows_left(folders, start):
+    batches = selected(folders, lambda i: not 10 <= i < 30, buffer_shards=1)
+    assert batches.batches_per_epoch() == 2 + 2 + 1
+    assert keys_of(batches, 10, start) == keys_of(batches, start + 10)[start:]
+
+
+def test_a_split_of_which_nothing_is_left_is_an_error(folders):
+    with pytest.raises(ShardError, match="no pairs of the split 'train' are left to train on"):
+        next(selected(folders, lambda _: False).batches(0))

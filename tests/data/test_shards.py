@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from shard_tables import feature_table, target_table
+from shard_tables import feature_table, kept_table, target_table
 
 from data import schemas
 from data.shards import AlignedShards, ShardError, from_bytes, read_table, shard_names, write_shard
@@ -54,6 +54,41 @@ def test_a_misaligned_shard_is_named_with_its_row(folders):
     shards = AlignedShards({left: ["feature"], right: []}, "train")
     with pytest.raises(ShardError, match=r"right.*train-00001.*row 4"):
         shards.read("train-00001.parquet")
+
+
+def keep(folders, kept):
+    """Say of the 47 rows which are kept; returns the folders with that beside them."""
+    folder = folders[0].parent / "kept"
+    for name in shard_names(folders[0]):
+        keys = read_table(folders[0] / name, ["key"]).column("key").to_pylist()
+        write_shard(folder / name, kept_table(keys, [kept(int(key[1:])) for key in keys]))
+    return {folders[0]: ["feature"], folders[1]: [], folder: ["kept"]}
+
+
+def test_rows_that_are_not_kept_are_left_out_of_all_that_is_read(folders):
+    every = AlignedShards({folders[0]: ["feature"]}, "train").all()
+    shards = AlignedShards(keep(folders, lambda i: i % 3 == 0 and not 20 <= i < 30), "train")
+    stay = [i for i in range(47) if i % 3 == 0 and not 20 <= i < 30]
+    assert shards.rows() == [4, 3, 0, 4, 2]
+    rows = shards.all()
+    assert set(rows) == {"key", "feature"}
+    assert rows["key"] == [f"k{i}" for i in stay]
+    assert rows["feature"].tolist() == every["feature"][stay].tolist()
+    assert shards.first(5)["key"] == rows["key"][:5]
+    shards.check()
+
+
+def test_what_is_kept_must_be_of_the_same_rows(folders):
+    named = keep(folders, lambda _: True)
+    kept = folders[0].parent / "kept"
+    write_shard(
+        kept / "train-00001.parquet", kept_table([f"k{i}" for i in range(11, 21)], [True] * 10)
+    )
+    with pytest.raises(ShardError, match=r"kept.*train-00001.*row 0"):
+        AlignedShards(named, "train").check()
+    (kept / "train-00001.parquet").unlink()
+    with pytest.raises(ShardError, match=r"train-00001"):
+        AlignedShards(named, "train").rows()
 
 
 def test_a_missing_shard_is_named_before_reading(folders):

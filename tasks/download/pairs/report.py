@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from data.artifacts import ClipFeatures, ImageShards
 from data.io.atomic import write_bytes, write_json
@@ -27,6 +26,7 @@ from tasks.download.pairs.likeness import (
     nearest,
     same_bytes,
 )
+from tasks.download.pairs.similarity import has_text_tower, similarities
 from tasks.tracking.stage_log import StageLog
 
 if TYPE_CHECKING:
@@ -55,11 +55,13 @@ class PairsReport:
 
     Attributes:
         features: the folder with the shards of features.
+        dropped: training pairs that are not trained on, by reason; the report counts them too.
     """
 
     images: ImageShards
     features: Path
     encoder: VisionEncoder
+    dropped: Mapping[str, int] = field(default_factory=dict)
     sampled: int = SAMPLED
 
     def write(self, out: Path, log: StageLog) -> dict[str, float]:
@@ -85,6 +87,7 @@ class PairsReport:
                 }
                 for split in splits
             },
+            "dropped": dict(self.dropped),
             "similarity": why_not or f"cosine of the recipe's CLIP, {self.sampled} of a split",
             "same_bytes": _pairs_of_splits([(a.split, b.split) for a, b in same]),
             "alike": _pairs_of_splits([(a.one.split, a.other.split) for a in alike]),
@@ -107,7 +110,8 @@ class PairsReport:
                 f"{held_out.key} those of {trained.key}; pairs.html names them"
             )
         means = {f"similarity_{s}": float(v.mean()) for s, v in similarity.items() if len(v)}
-        return {"leaked_images": float(len(leaks)), **means}
+        dropped = {f"dropped_{reason}": float(count) for reason, count in self.dropped.items()}
+        return {"leaked_images": float(len(leaks)), **means, **dropped}
 
     def _read(self, split: str) -> _Split:
         names = self.images.names(split)
@@ -148,17 +152,11 @@ class PairsReport:
         vectors: dict[str, Vectors],
     ) -> tuple[dict[str, Vectors], str]:
         """Cosines of captions and images by split; or why there are none."""
-        if not callable(getattr(self.encoder.model, "encode_text", None)):
+        if not has_text_tower(self.encoder):
             return {}, f"none: {self.encoder.name} has no text tower"
         found = {}
-        for split, rows in sample.items():
-            values = [np.empty(0, np.float32)]
-            for start in range(0, len(rows), 512):
-                texts = self.encoder.text(tables[split].captions[start : start + 512])
-                pooled = torch.from_numpy(vectors[split][start : start + 512])
-                shown = self.encoder.project(pooled)
-                values.append((texts * shown).sum(-1).cpu().numpy())
-            found[split] = np.concatenate(values)
+        for split in sample:
+            found[split] = similarities(self.encoder, tables[split].captions, vectors[split])
         return found, ""
 
 

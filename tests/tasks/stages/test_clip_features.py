@@ -1,6 +1,7 @@
 """The stage clip_features on image shards of a few rows."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from small_store import VISION, SmallStore, images_table, tiny_context
 from data import schemas
 from data.artifacts import ClipFeatures
 from data.io.image_decoder import ImageError
+from data.io.journal import files_in
 from data.shards import ShardError, from_bytes, read_table, write_shard
 from gill.backbones.testing import micro_models
 from tasks.config.data import ClipFeaturesConfig
@@ -96,3 +98,38 @@ def test_large_images_are_read_too(images, tmp_path):
     features = made(images, tmp_path / "out", shards=("train-00003.parquet",))
     values = torch.from_numpy(from_bytes(features.read("train-00003.parquet"), "feature").copy())
     assert torch.isfinite(values.float()).all()
+
+
+def bytes_in(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files_in(folder)}
+
+
+def test_without_a_least_similarity_no_byte_is_another(images, tmp_path):
+    """Nor a fingerprint: what was made before there was the setting stays in use."""
+    assert ClipFeaturesConfig().fingerprint_fields() == {}
+    assert ClipFeaturesConfig(minimum_similarity=-1.0).fingerprint_fields() == {}
+    off = made(images, tmp_path / "off")
+    assert off.selection == {}
+    assert "dropped_low_similarity" not in off.metrics
+    names = set(bytes_in(off.path))
+    assert names == {"pairs.json", "pairs.html", *(f"features/{n}" for n in images.names())}
+    on = made(images, tmp_path / "on", minimum_similarity=-0.99)
+    assert ClipFeaturesConfig(minimum_similarity=-0.99).fingerprint_fields() == {
+        "minimum_similarity": -0.99
+    }
+    assert set(bytes_in(on.path)) - names == {f"kept/{n}" for n in images.names("train")}
+    for name in images.names():
+        assert bytes_in(on.path)[f"features/{name}"] == bytes_in(off.path)[f"features/{name}"]
+
+
+def test_pairs_that_are_dropped_are_counted_and_reported(images, tmp_path):
+    report = json.loads((made(images, tmp_path / "off").path / "pairs.json").read_text())
+    middle = report["splits"]["train"]["similarity"]["p50"]
+    assert report["dropped"] == {}
+    features = made(images, tmp_path / "on", minimum_similarity=middle)
+    assert 0 < features.metrics["dropped_low_similarity"] < 12
+    report = json.loads((features.path / "pairs.json").read_text())
+    assert report["dropped"] == {"low_similarity": features.metrics["dropped_low_similarity"]}
+    page = (features.path / "pairs.html").read_text()
+    count = report["dropped"]["low_similarity"]
+    assert f"Not trained on: low_similarity {count}" in page

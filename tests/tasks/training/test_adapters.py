@@ -1,5 +1,7 @@
 """A training of the adapters on a store of a few rows, alone and with a mapper."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -128,3 +130,21 @@ def test_a_joint_training_needs_no_states_of_its_training_pairs(store, trained):
     assert splits == {"validation", "test"}
     # The mapper's weights are no part of the adapters' file.
     assert not any(name.startswith("mapper.") for name in load_file(made.adapters_weights))
+
+
+def test_pairs_that_are_left_out_change_nothing_and_keep_their_states(tmp_path, trained, store):
+    """Training beside a selection is training on shards without the other pairs, to the bit."""
+    kept = [i % 3 > 0 for i in range(12)]
+    plain = load_file(trained("all")[0].adapters_weights)
+    store.select(kept)
+    made, _ = trained("selected")
+    assert states_of(store, made, "train")["caption"] == store.captions["train"]
+    assert len(AlignedShards({made.states: [], **made.selection}, "train").all()["key"]) == 8
+    for folder in store.features.selection:
+        shutil.rmtree(folder)
+    store.remove(kept)
+    without, _ = trained("without")
+    assert without.selection == {}
+    one, other = load_file(made.adapters_weights), load_file(without.adapters_weights)
+    assert all(torch.equal(one[name], other[name]) for name in other)
+    assert not all(torch.equal(one[name], plain[name]) for name in plain)

@@ -66,3 +66,13 @@ def test_a_killed_refinement_ends_with_the_same_bits(store, tmp_path):
     again, _ = refined(store, checkpoint_every=5)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_pairs_that_are_left_out_are_not_refined_on(tmp_path):
+    kept = [i % 3 > 0 for i in range(12)]
+    one, other = SmallStore(tmp_path / "one"), SmallStore(tmp_path / "other")
+    one.select(kept)
+    other.remove(kept)
+    selected, without = (refined(s, refine_steps=5, refine_batch_size=4)[0] for s in (one, other))
+    for name, value in without.state_dict().items():
+        assert torch.equal(selected.state_dict()[name], value), name
