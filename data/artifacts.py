@@ -172,6 +172,12 @@ class TrainedMapper(Artifact):
         """Kinds of the others, which may repeat the first."""
         return tuple(self.manifest().config["baselines"])
 
+    @property
+    def decision(self) -> TrainedDecision | None:
+        """The decision model that came with it, if it was imported with one."""
+        beside = TrainedDecision(self.stage, self.fingerprint, self.path)
+        return beside if (self.path / TrainedDecision.WEIGHTS).exists() else None
+
     def mapper_weights(self, kind: str) -> Path:
         """The tensors of a mapper."""
         return self.file(self.mapper_weights_name(kind))
@@ -182,7 +188,7 @@ class TrainedMapper(Artifact):
 
 
 class TrainedJointly(TrainedAdapters, TrainedMapper):
-    """Adapters and a mapper of one training."""
+    """Adapters and a mapper of one training, or of a model that was imported."""
 
 
 class RetrievalIndex(ShardedArtifact):

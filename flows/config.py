@@ -11,22 +11,22 @@ from flows.overrides import ConfigError, check_override
 from gill.losses import GenerationLossWeight
 from gill.settings import said, setting
 from tasks.config.adapters import AdaptersConfig
-from tasks.config.base import Config
 from tasks.config.data import ClipFeaturesConfig, IndexConfig, TextTargetsConfig
 from tasks.config.decision import DecisionConfig
 from tasks.config.download import DownloadConfig
 from tasks.config.evaluation import EvaluateConfig
-from tasks.config.mapper import JointConfig, MapperConfig
+from tasks.config.mapper import GivenModel, ImportedConfig, JointConfig, MapperConfig
 from tasks.config.parts import PartsConfig, RuntimeConfig
 
 
-class PipelineConfig(GenerationLossWeight, Config):
+class PipelineConfig(GenerationLossWeight, GivenModel):
     """One frozen model for each stage, the frozen parts, and the runtime."""
 
     parts: PartsConfig
-    schedule: Literal["staged", "joint"] = setting(
+    schedule: Literal["staged", "joint", "imported"] = setting(
         "staged",
-        "staged: the adapters, then the mapper; joint: both together, as in the paper",
+        "staged: the adapters, then the mapper; joint: both together, as in the paper; imported: "
+        "neither, but those of model",
         source="docs/experiments.md, Staged against joint",
     )
     runtime: RuntimeConfig = RuntimeConfig()
@@ -43,6 +43,22 @@ class PipelineConfig(GenerationLossWeight, Config):
     def joint(self) -> JointConfig:
         """The joint stage's settings are those of the adapters and the mapper."""
         return JointConfig.composed(self.adapters, self.mapper, self)
+
+    @property
+    def imported(self) -> ImportedConfig:
+        """The imported stage's settings: a model, and how the adapters' stage reads captions."""
+        return ImportedConfig.composed(self.adapters, self)
+
+    @model_validator(mode="after")
+    def _model_or_training(self) -> Self:
+        if self.schedule == "imported" and not self.model:
+            raise ValueError("schedule is 'imported' and model names none; `gill import` makes one")
+        if self.schedule != "imported" and self.model:
+            raise ValueError(
+                f"model is {self.model!r} and schedule {self.schedule!r} trains one; set schedule "
+                "to 'imported'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _rows_for_workers(self) -> Self:

@@ -25,6 +25,11 @@ definitions:
 
 deployments:
 """
+_OVERRIDES = {
+    "staged": "{}",
+    "joint": "{schedule: joint}",
+    "imported": "{schedule: imported, model: ''}",
+}
 _TABLE_HEAD = """\
 # Stages
 
@@ -39,7 +44,7 @@ stage runs alone with `prefect deployment run gill/<stage> --watch`.
 def stages() -> list[tuple[Stage, str]]:
     """Every stage with the schedule that has it, the staged ones first, in the order of the DAG."""
     found: dict[str, tuple[Stage, str]] = {}
-    for schedule in ("staged", "joint"):
+    for schedule in _OVERRIDES:
         for name, stage in dag(schedule).stages.items():
             found.setdefault(name, (stage, schedule))
     return list(found.values())
@@ -55,8 +60,7 @@ def _deployments() -> Iterator[str]:
     everything = "Every stage that is not there yet, in the order of the DAG"
     yield _deployment("full-pipeline", everything, pipeline, _parameters("{}", "null"))
     for stage, schedule in stages():
-        overrides = "{}" if schedule == "staged" else f"{{schedule: {schedule}}}"
-        parameters = _parameters(overrides, stage.name)
+        parameters = _parameters(_OVERRIDES[schedule], stage.name)
         yield _deployment(stage.name, stage.declared.description, pipeline, parameters)
     sweeps = "Sweeps of the mapper's kind and the number of [IMG] tokens, over seeds"
     parameters = "{recipe: embedded, seeds: 3, adapters_too: false, overrides: {}}"

@@ -27,6 +27,7 @@ from tasks.stages import (
     decision,
     download,
     evaluate,
+    imported,
     index,
     joint,
     mapper,
@@ -43,8 +44,10 @@ def dag(schedule: str) -> Dag:
     if schedule == "staged":
         trained = run(adapters.run, images, features)
         mapped = run(mapper.run, targets, trained)
-    else:
+    elif schedule == "joint":
         trained = mapped = run(joint.run, images, features, targets)
+    else:
+        trained = mapped = run(imported.run, images, features, targets)
     found = run(index.run, features, trained)
     decided = run(decision.run, images, features, trained, mapped, found)
     run(evaluate.run, images, features, targets, trained, mapped, found, decided)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.errors import as_command_error
-from flows.cli.runs import Recipe, Settings
+from flows.cli.runs import Model, Recipe, Settings, instead_of_training
 from flows.overrides import ConfigError, parsed
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ WORK = 3  # exit status where something is to be made
 def plan(
     recipe: Recipe = "embedded",
     settings: Settings = None,
+    model: Model = None,
     force: Annotated[
         bool, typer.Option("--force", help="As if finished stages were to be made again.")
     ] = False,
@@ -33,18 +34,21 @@ def plan(
     in this store; of stages that were never made, those of the recipe's last rehearsal.
     """
     with as_command_error(ConfigError):
-        overrides = parsed(settings or [])
+        overrides = parsed(settings or []) | instead_of_training(model)
         from flows.recipes import resolve
 
         config = resolve(recipe, overrides)
+    from data.manifest import DamagedArtifactError
     from data.sources.base import SourceError
     from flows.local.environment import private_files
     from flows.pipeline import dag
     from flows.rehearsal.record import with_rehearsed
+    from tasks.inference.sources import LoadError
     from tasks.runner.dag import plan as planned_stages
     from tasks.runner.planning import check_room_to_make, explain
 
-    with as_command_error(SourceError, OSError), private_files():
+    problems = (SourceError, LoadError, DamagedArtifactError, OSError)
+    with as_command_error(*problems), private_files():
         found = explain(planned_stages(dag(config.schedule), config), force)
     found = with_rehearsed(found, recipe, config)
     shown = json.dumps([asdict(stage) for stage in found], indent=1)

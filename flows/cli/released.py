@@ -63,3 +63,4 @@ def import_(
     for artifact in made:
         print(name_of(artifact))
     print(f"use it with: gill generate --model {made[-1].path} ...")
+    print(f"evaluate it with: gill run --recipe {recipe or 'opt-6.7b'} --model {made[-1].path}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -31,6 +32,23 @@ Settings = Annotated[
 ]
 
 
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Evaluate this model instead of training one: an artifact's folder, such as `gill "
+        "import` prints, a var folder or an MLflow run id.",
+    ),
+]
+
+
+def instead_of_training(model: str | None) -> dict[str, Any]:
+    """Overrides with which a pipeline takes a trained model."""
+    if model is None:
+        return {}
+    path = Path(model)  # a worker runs in another folder
+    return {"schedule": "imported", "model": str(path.absolute()) if path.exists() else model}
+
+
 def run(
     stage: Annotated[
         str | None,
@@ -41,6 +59,7 @@ def run(
     ] = None,
     recipe: Recipe = "embedded",
     settings: Settings = None,
+    model: Model = None,
     force: Annotated[
         bool,
         typer.Option("--force", help="Make the stages that run again although they are there."),
@@ -51,7 +70,7 @@ def run(
 
     # What is wrong with the command is said before a server starts, slips of the pen at once.
     with as_command_error(ConfigError, ValueError):
-        overrides = parsed(settings or [])
+        overrides = parsed(settings or []) | instead_of_training(model)
         if stage is not None:
             check_stage(stage)
         if stage == "joint":
@@ -59,7 +78,9 @@ def run(
         from flows.recipes import resolve
 
         config = resolve(recipe, overrides)
-    with as_command_error(ValueError, OSError):
+    from data.manifest import DamagedArtifactError
+
+    with as_command_error(ValueError, OSError, DamagedArtifactError):
         from flows.checks import check_run
         from flows.local.environment import private_files
 

@@ -21,6 +21,7 @@ def weights(stage: str, parts: Parts) -> float:
         "clip_features": vision,
         "adapters": language,
         "joint": language,
+        "imported": language,
         "decision": vision,
         "evaluate": language + vision,
     }.get(stage, 0.0)

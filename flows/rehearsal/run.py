@@ -29,6 +29,7 @@ _USUAL = {
     "text_targets": 50.0,
     "adapters": 180.0,
     "joint": 200.0,
+    "imported": 30.0,
     "mapper": 40.0,
     "index": 10.0,
     "decision": 90.0,

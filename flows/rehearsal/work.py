@@ -51,6 +51,7 @@ def units(scale: Scale) -> dict[str, dict[str, float]]:
         "text_targets": {"captions": splits.total},
         "adapters": {"steps": steps, "[IMG] states": states},
         "joint": {"steps": steps, "[IMG] states": states},
+        "imported": {"[IMG] states": held_out},
         "mapper": {"steps": trained, **baselines},
         "index": {"images": splits.train},
         "decision": {"prompts scored": prompts, **classifier},
@@ -92,6 +93,7 @@ def operations(scale: Scale) -> dict[str, dict[str, float]]:
         "clip_features": {"images": image},
         "adapters": {"steps": step, "[IMG] states": states},
         "joint": {"steps": step, "[IMG] states": states},
+        "imported": {"[IMG] states": states},
         "decision": {"prompts scored": votes * sampled},
         "evaluate": {
             "captions": read(adapters.num_visual_tokens + answer, answer),

@@ -9,16 +9,29 @@ from pydantic import model_validator
 from gill.losses import AdapterLossWeights
 from gill.settings import MOST, MOST_TOGETHER, PAPER, REFERENCE, UNMEASURED, setting
 from gill.specs import AdapterSize
-from tasks.config.base import EMBEDDED, unfingerprinted
+from tasks.config.base import EMBEDDED, Config, unfingerprinted
 from tasks.config.training import PairsTrainingConfig
 
 
-class AdaptersConfig(PairsTrainingConfig, AdapterSize, AdapterLossWeights):
-    """W_cap, E_img, W_t2i, W_i2t and the temperature."""
+class ImgStatesConfig(Config):
+    """How [IMG] states of captions are computed."""
 
     max_tokens: int = setting(
         32, "of a caption with its [IMG] tokens", unit="tokens", source=REFERENCE, ge=2, le=100_000
     )
+    state_batch_size: int = unfingerprinted(
+        64,
+        "captions whose [IMG] states are computed together",
+        unit="captions",
+        source=UNMEASURED,
+        ge=1,
+        le=MOST_TOGETHER,
+    )
+
+
+class AdaptersConfig(PairsTrainingConfig, AdapterSize, AdapterLossWeights, ImgStatesConfig):
+    """W_cap, E_img, W_t2i, W_i2t and the temperature."""
+
     initial_prompt: str = setting(
         "",
         "text that the visual tokens start as, with {} for one that starts as the words of the "
@@ -66,14 +79,6 @@ class AdaptersConfig(PairsTrainingConfig, AdapterSize, AdapterLossWeights):
         source=EMBEDDED,
         ge=0,
         le=100,
-    )
-    state_batch_size: int = unfingerprinted(
-        64,
-        "captions whose [IMG] states are computed together",
-        unit="captions",
-        source=UNMEASURED,
-        ge=1,
-        le=MOST_TOGETHER,
     )
 
     @model_validator(mode="after")

@@ -18,7 +18,6 @@ from data.artifacts import (
     TrainedMapper,
 )
 from data.lookup import ShardLookup
-from data.manifest import DamagedArtifactError, problems_of
 from gill.decision import DecisionModel
 from gill.inference.engine import GillEngine
 from gill.inference.index import Index
@@ -31,7 +30,13 @@ from tasks.config.parts import PartsConfig, RuntimeConfig
 from tasks.inference.image_store import ImageStore, ShardImageStore, load_folder_index
 from tasks.inference.released import released_parts
 from tasks.inference.released_files import read_released
-from tasks.inference.sources import LoadError, artifacts_of, of_kind, recorded_parts
+from tasks.inference.sources import (
+    LoadError,
+    artifacts_of,
+    check_whole,
+    of_kind,
+    recorded_parts,
+)
 from tasks.parts.devices import device_of
 from tasks.parts.engine import engine_of
 from tasks.parts.loading import load_language
@@ -117,9 +122,7 @@ Trained = tuple[GillModel, Mapper, DecisionModel | None]
 def _from_artifacts(
     found: Mapping[str, Artifact], parts: PartsConfig, runtime: RuntimeConfig
 ) -> Trained:
-    for artifact in found.values():
-        if isinstance(artifact, _READ) and (problems := problems_of(artifact.path)):
-            raise DamagedArtifactError(artifact.stage, artifact.path, problems)
+    check_whole(artifact for artifact in found.values() if isinstance(artifact, _READ))
     adapters, mapper = of_kind(found, TrainedAdapters), of_kind(found, TrainedMapper)
     if adapters is None or mapper is None:
         raise ValueError("adapters and a mapper are looked for before this")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from data.artifacts import Artifact, TrainedAdapters, TrainedMapper
-from data.manifest import MANIFEST
+from data.manifest import MANIFEST, DamagedArtifactError, problems_of
 from gill.released_args import ARGS
 from tasks.config.parts import (
     GeneratorConfig,
@@ -44,6 +44,11 @@ def artifacts_of(source: str | Path | None) -> dict[str, Artifact]:
         except LookupError as error:
             raise LoadError(str(error)) from error
         found = _closure(var_folder() / "store", fingerprints)
+    elif (path / ARGS).exists():
+        raise LoadError(
+            f"{path} is in the layout of the released checkpoints; put it into the store with "
+            "`gill import` and name the artifact that it prints"
+        )
     else:
         raise LoadError(
             f"{source or path} holds no run ({LAST_RUN}), no artifact ({MANIFEST}) and no released "
@@ -105,6 +110,39 @@ def _inputs(artifact: Artifact) -> list[tuple[str, str]]:
 def of_kind(found: Mapping[str, Artifact], kind: type[Kind]) -> Kind | None:
     """The artifact of a kind, if there is one."""
     return next((artifact for artifact in found.values() if isinstance(artifact, kind)), None)
+
+
+def check_whole(artifacts: Iterable[Artifact]) -> None:
+    """See that artifacts are what their manifests say.
+
+    Raises:
+        DamagedArtifactError: the first that is not.
+    """
+    for artifact in artifacts:
+        if problems := problems_of(artifact.path):
+            raise DamagedArtifactError(artifact.stage, artifact.path, problems)
+
+
+def check_made_with(found: Mapping[str, Artifact], parts: PartsConfig) -> None:
+    """See that a model was trained with the frozen parts of a recipe.
+
+    Raises:
+        LoadError: it was trained with others; says which, and what to do.
+    """
+    made = recorded_parts(found)
+    for kind in ("language", "vision", "generator"):
+        ours, theirs = (_named(getattr(some, kind)) for some in (parts, made))
+        if ours != theirs:
+            raise LoadError(
+                f"the model was trained with the {kind} part {theirs}, and this recipe has {ours}; "
+                f"set parts.{kind} to that, or say with `gill import --recipe` that these are its "
+                "parts under another name"
+            )
+
+
+def _named(part: PartConfig) -> str:
+    pretrained = getattr(part, "pretrained", "")
+    return f"{part.name}/{pretrained}" if pretrained else part.name
 
 
 def recorded_parts(found: Mapping[str, Artifact]) -> PartsConfig:

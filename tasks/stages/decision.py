@@ -26,7 +26,7 @@ from tasks.evaluation.held_out import read_captions
 from tasks.evaluation.plots import confusion_matrix, thresholds_and_calibration
 from tasks.evaluation.stored import StoredImages
 from tasks.parts.engine import load_engine
-from tasks.parts.trained_decision import save_decision
+from tasks.parts.trained_decision import load_decision, save_decision
 from tasks.runner.context import StageContext
 from tasks.runner.stage import StageDeclaration
 from tasks.training.decision_model import Examples, train_decision_model, with_score
@@ -73,8 +73,15 @@ def run(
             "decision.train_prompts"
         )
     scored = {name: with_score(made.states, made.nearest, training) for name in config.ablations}
+    given = mapper.decision
+    if given is not None:
+        log.note("the imported model's decision model is scored; none is trained")
     with RANDOM:
-        model = train_decision_model(config, out, log, made.states, training, held_out)
+        model = (
+            train_decision_model(config, out, log, made.states, training, held_out)
+            if given is None
+            else load_decision(given)
+        )
         others = {
             name: train_decision_model(config, out, log, states, training, held_out, f"with_{name}")
             for name, states in scored.items()

@@ -87,10 +87,11 @@ def test_ancestors_of_the_last_stage_are_all_others():
     assert stages.ancestors("index") == {"download", "clip_features", "adapters"}
 
 
-def test_the_joint_schedule_trains_adapters_and_mapper_in_one_stage():
-    joint = dag("joint")
-    assert set(stage_names()) - set(joint.stages) == {"adapters", "mapper"}
-    assert set(stage_names()) - set(dag("staged").stages) == {"joint"}
+def test_one_stage_gives_adapters_and_mapper_in_the_other_schedules():
+    joint, both = dag("joint"), {"adapters", "mapper"}
+    assert set(stage_names()) - set(joint.stages) == {*both, "imported"}
+    assert set(stage_names()) - set(dag("imported").stages) == {*both, "joint"}
+    assert set(stage_names()) - set(dag("staged").stages) == {"joint", "imported"}
     assert joint.ancestors("index") == {"download", "clip_features", "text_targets", "joint"}
     changed = {"schedule": "joint", "adapters.num_img_tokens": 3, "mapper.layers": 2}
     config = resolve("tiny", {**changed, "generation_weight": 0.5})

@@ -48,7 +48,7 @@ EDITS = {
     ),
     "attention": (
         "gill/backbones/language.py", r'= "eager"', '= "sdpa"',
-        {"adapters", "joint", "decision", "evaluate"},
+        {"adapters", "joint", "imported", "decision", "evaluate"},
     ),
     "sampler's seeds": (
         "gill/backbones/image_generator.py", r"manual_seed\(s\)", "manual_seed(s + 1)",
@@ -60,12 +60,12 @@ EDITS = {
     ),
     "packing": (
         "gill/packing.py", r"i \+ width, count", "i + width, count - 1",
-        {"adapters", "joint", "decision", "evaluate"},
+        {"adapters", "joint", "imported", "decision", "evaluate"},
     ),
     "the mapper's forward": (
         "gill/mapper.py", r"(def mapper_input\(.*?) \+ ", r"\1 - ",
         # The stage adapters shares its training with joint.
-        {"adapters", "mapper", "joint", "decision", "evaluate"},
+        {"adapters", "mapper", "joint", "imported", "decision", "evaluate"},
     ),
     "the decision's threshold": (
         "gill/evaluation/decisions.py", r"score >= threshold", "score > threshold",
