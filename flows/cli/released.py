@@ -37,7 +37,7 @@ def export(
     for reason in reasons:
         print(f"not for the released code: {reason}")
     print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
-    print("left out: cc3m_embeddings*.pkl, the index, which is a pickle that runs code when read")
+    print("left out: cc3m*.npy, the index, which is a pickle that runs code when read")
 
 
 def import_(
