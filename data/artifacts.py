@@ -69,6 +69,8 @@ class ShardedArtifact(Artifact):
 
     FOLDER: ClassVar[str]
     SCHEMA: ClassVar[str]
+    # Further folders of shards that are made of the image shards alone, and by what.
+    BESIDE: ClassVar[Mapping[str, str]] = {}
 
     @property
     def folder(self) -> Path:
@@ -108,6 +110,8 @@ class ClipFeatures(ShardedArtifact, WithSelection):
     """Pooled vision features of each image."""
 
     FOLDER, SCHEMA = "features", "features"
+    HASHES: ClassVar[str] = "hashes"
+    BESIDE = {HASHES: "DCT hash, version 1"}  # noqa: RUF012
 
     @property
     def dim(self) -> int:

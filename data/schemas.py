@@ -84,6 +84,9 @@ def features(dim: int) -> pa.Schema:
     return _named("features", [("key", pa.string()), ("feature", pa.binary(2 * dim))])
 
 
+# Perceptual hashes of images; see ``tasks.download.pairs.perceptual``.
+HASHES = _named("hashes", [("key", pa.string()), ("hash", pa.uint64())])
+
 # Which training pairs are trained on; see ``data.shards.AlignedShards``.
 KEPT = _named(
     "kept",

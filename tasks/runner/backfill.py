@@ -57,6 +57,15 @@ def made_of(
     }
 
 
+def all_made_of(identity: str, images: ImageShards, makes: type[ShardedArtifact]) -> dict[str, str]:
+    """What each shard of an artifact is made of, also of the folders beside its own."""
+    names = images.names()
+    found = made_of(identity, images, makes.FOLDER, names)
+    for folder, by in makes.BESIDE.items():
+        found |= made_of(by, images, folder, names)
+    return found
+
+
 @dataclass(frozen=True)
 class Backfill:
     """Fills unfinished work with shards of finished artifacts.

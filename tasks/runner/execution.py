@@ -31,7 +31,7 @@ from data.manifest import (
     problems_of,
     write_manifest,
 )
-from tasks.runner.backfill import Backfill, converted_by, made_of
+from tasks.runner.backfill import Backfill, all_made_of, converted_by
 from tasks.runner.context import StageContext
 from tasks.runner.dag import PlannedStage, identity_of
 from tasks.runner.fingerprint import stage_fingerprint
@@ -199,8 +199,7 @@ class Execution:
         images = converted_by(planned.config, planned.stage.makes, planned.inputs)
         if images is None or not issubclass(planned.stage.makes, ShardedArtifact):
             return
-        folder, identity = planned.stage.makes.FOLDER, identity_of(planned)
-        wanted = made_of(identity, images, folder, images.names())
+        wanted = all_made_of(identity_of(planned), images, planned.stage.makes)
         taken = Backfill(call.context.out, wanted, call.context.donors)(log)
         if taken and isinstance(log, MlflowStageLog):
             said = ", ".join(f"{count} of {len(wanted)} from {a}" for a, count in taken.items())

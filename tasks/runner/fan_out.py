@@ -70,17 +70,22 @@ def fan_out(
     share_out()
 
 
-def convert_on_workers(call: StageCall, shared: ShardedConfig, images: ImageShards) -> None:
+def convert_on_workers(
+    call: StageCall, shared: ShardedConfig, images: ImageShards, folder: str
+) -> None:
     """Have workers make the shards of a stage that converts image shards one by one.
 
     They write into the stage's folder, which all machines must see at the same path. Shards that
     are there are not made again.
+
+    Args:
+        folder: of the shards; folders beside it may hold others of the same names.
     """
     context, name = call.context, call.stage.name
     rows = {name: rows_of(images.folder / name) for name in images.names()}
 
     def missing() -> list[str]:
-        there = {path.name for path in context.out.glob("*/*.parquet")}
+        there = {path.name for path in (context.out / folder).glob("*.parquet")}
         return [name for name in rows if name not in there]
 
     todo = missing()

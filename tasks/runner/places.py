@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from data.artifacts import Artifact, ImageShards
+from data.artifacts import Artifact, ImageShards, ShardedArtifact
 from tasks.config.data import ShardedConfig
 from tasks.runner import launcher
 from tasks.runner.fan_out import convert_on_workers
@@ -19,9 +19,11 @@ _HERE = threading.Lock()
 def work(call: StageCall, logger: Any) -> Artifact:
     """Run a stage where its declaration and the runtime say, and return what it made."""
     declared, runtime, config = call.stage.declared, call.context.runtime, call.context.config
+    makes = call.stage.makes
     images = [made for made in call.inputs.values() if isinstance(made, ImageShards)]
-    if isinstance(config, ShardedConfig) and config.runner == "ray" and images:
-        convert_on_workers(call, config, images[0])  # what follows finds all shards there
+    on_workers = isinstance(config, ShardedConfig) and config.runner == "ray" and images
+    if on_workers and issubclass(makes, ShardedArtifact):
+        convert_on_workers(call, config, images[0], makes.FOLDER)  # what follows finds all shards
     size = runtime.workers if declared.data_parallel else 1
     if size > 1 or (runtime.own_process and declared.computes):
         return launcher.run(call, logger, size)

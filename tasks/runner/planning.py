@@ -160,7 +160,7 @@ def _size(manifest: Manifest) -> int:
 
 def _unfinished(partial: Path) -> str:
     files = [path for path in partial.rglob("*") if path.is_file()]
-    shards = sum(path.suffix == ".parquet" for path in files)
+    shards = len({path.name for path in files if path.suffix == ".parquet"})  # each in all folders
     steps = [int(p.stem.rpartition("-")[2]) for p in partial.glob("*checkpoint-*.pt")]
     said = [f"{shards} shards"] if shards else []
     said += [f"step {max(steps)}"] if steps else []

@@ -18,14 +18,19 @@ from gill.backbones.vision import VisionEncoder
 from tasks.download.pairs.captions import CaptionCounts, spread
 from tasks.download.pairs.likeness import (
     ALIKE,
+    LIKE_BITS,
     Alike,
     Marks,
     Row,
     Vectors,
+    each_once,
+    like_hashes,
     marks_of,
     nearest,
     same_bytes,
 )
+from tasks.download.pairs.page import page
+from tasks.download.pairs.perceptual import BITS, Hashes, write_hashes
 from tasks.download.pairs.similarity import has_text_tower, similarities
 from tasks.tracking.stage_log import StageLog
 
@@ -33,7 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SAMPLED = 5000  # pairs of a split for what costs a text tower or a search
-_NAMED = 50  # examples of a kind in the report
+_NAMED = 500  # of a kind that are named; of leaks all are
 _COLUMNS = ("key", "caption", "origin", "sha256", "original_width", "original_height")
 
 
@@ -47,6 +52,24 @@ class _Split:
     counts: CaptionCounts = field(default_factory=CaptionCounts)
     marks: Marks = field(default_factory=lambda: np.empty(0, np.uint64))
     short: npt.NDArray[Any] = field(default_factory=lambda: np.empty(0))
+
+
+@dataclass(frozen=True)
+class _ComesAgain:
+    """Images that come again by one measure, those nearest first."""
+
+    what: str
+    found: Sequence[Alike]
+
+    def described(self) -> dict[str, Any]:
+        """As JSON holds it: counts by splits, and names, those across splits first."""
+        counts = Counter(f"{a.one.split} in {a.other.split}" for a in self.found)
+        first = sorted(self.found, key=lambda a: a.one.split == a.other.split)[:_NAMED]
+        return {
+            "what": self.what,
+            "counts": dict(counts.most_common()),
+            "named": [[a.one.key, a.other.key, round(a.measure, 4)] for a in first],
+        }
 
 
 @dataclass(frozen=True)
@@ -73,45 +96,63 @@ class PairsReport:
         sample = {split: tables[split].sample for split in splits}
         vectors = {split: self._sampled(split, sample[split]) for split in splits}
         similarity, why_not = self._similarity(tables, sample, vectors)
-        rows = [Row(s, tables[s].keys[i]) for s in splits for i in sample[s]]
-        asked = np.concatenate([vectors[s] for s in splits])
-        alike = [a for a in nearest(asked, rows, self._features()) if a.cosine >= ALIKE]
-        same = same_bytes({s: tables[s].marks for s in splits}, {s: tables[s].keys for s in splits})
+        again = self._come_again(tables, vectors, write_hashes(self.images, out, log))
+        leaks = _leaks(again)
         report = {
             "splits": {
                 split: {
-                    "pairs": len(tables[split].keys),
-                    **tables[split].counts.described(),
-                    "short_side": spread(tables[split].short),
+                    "pairs": len(of.keys),
+                    "sampled": len(of.sample),
+                    **of.counts.described(),
+                    "short_side": spread(of.short),
                     "similarity": spread(similarity[split]) if similarity else {},
                 }
-                for split in splits
+                for split, of in tables.items()
             },
             "dropped": dict(self.dropped),
-            "similarity": why_not or f"cosine of the recipe's CLIP, {self.sampled} of a split",
-            "same_bytes": _pairs_of_splits([(a.split, b.split) for a, b in same]),
-            "alike": _pairs_of_splits([(a.one.split, a.other.split) for a in alike]),
-            "alike_from": ALIKE,
-            "same_bytes_named": [[a.key, b.key] for a, b in same[:_NAMED]],
-            "alike_named": [
-                [a.one.key, a.other.key, round(a.cosine, 4)] for a in _across_first(alike)[:_NAMED]
-            ],
+            "similarity": why_not or "cosine of the recipe's CLIP, of the sample",
+            "leaks": leaks,
+            "comes_again": {kind: of.described() for kind, of in again.items()},
         }
         write_json(out / "pairs.json", report)
-        page = _page(report)
-        write_bytes(out / "pairs.html", page.encode())
-        log.document("pairs.html", page)
+        shown = page(report)
+        write_bytes(out / "pairs.html", shown.encode())
+        log.document("pairs.html", shown)
         log.figure("pairs", _figure(tables, similarity))
-        leaks = [pair for pair in same if pair[1].split == "train"]
         if leaks:
-            held_out, trained = leaks[0]
+            held_out, trained, how = leaks[0]
             log.note(
-                f"{len(leaks)} held-out images have the bytes of training images, such as "
-                f"{held_out.key} those of {trained.key}; pairs.html names them"
+                f"{len(leaks)} held-out images are trained on, such as {held_out}, which is "
+                f"{trained} by {how}; pairs.json names them"
             )
         means = {f"similarity_{s}": float(v.mean()) for s, v in similarity.items() if len(v)}
         dropped = {f"dropped_{reason}": float(count) for reason, count in self.dropped.items()}
-        return {"leaked_images": float(len(leaks)), **means, **dropped}
+        same = {alike.one for alike in again["bytes"].found if alike.leak}
+        counts = {"leaked_images": float(len(same)), "leaked_or_alike_images": float(len(leaks))}
+        return counts | means | dropped
+
+    def _come_again(
+        self, tables: Mapping[str, _Split], vectors: Mapping[str, Vectors], hashes: Path
+    ) -> dict[str, _ComesAgain]:
+        """Images that are there more than once, by each measure."""
+        keys = {split: of.keys for split, of in tables.items()}
+        rows = [Row(split, of.keys[i]) for split, of in tables.items() for i in of.sample]
+        marks = {split: of.marks for split, of in tables.items()}
+        known = {split: _hashes_in(hashes, split) for split in tables}
+        sample = {split: of.sample for split, of in tables.items()}
+        asked = np.concatenate([vectors[split] for split in tables])
+        near = [a for a in nearest(asked, rows, self._features()) if a.measure >= ALIKE]
+        return {
+            "bytes": _ComesAgain("The same bytes, of all images", same_bytes(marks, keys)),
+            "hash": _ComesAgain(
+                f"Hashes of the look with at most {LIKE_BITS} of {BITS} bits unlike, of the sample",
+                sorted(each_once(like_hashes(known, keys, sample)), key=lambda a: a.measure),
+            ),
+            "features": _ComesAgain(
+                f"Features with a cosine of at least {ALIKE}, of the sample",
+                sorted(each_once(near), key=lambda a: -a.measure),
+            ),
+        }
 
     def _read(self, split: str) -> _Split:
         names = self.images.names(split)
@@ -165,24 +206,22 @@ def _spaced(count: int, most: int) -> list[int]:
     return sorted(set(np.linspace(0, count - 1, min(count, most)).astype(int).tolist()))
 
 
-def _pairs_of_splits(pairs: Sequence[tuple[str, str]]) -> dict[str, int]:
-    counted = Counter(f"{one} in {other}" for one, other in pairs)
-    return dict(counted.most_common())
+def _leaks(again: Mapping[str, _ComesAgain]) -> list[list[str]]:
+    """Held-out images that are trained on: each once, with a training image and the measures."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for kind, of in again.items():
+        for alike in of.found:
+            if alike.leak:
+                how = found.setdefault(alike.one.key, (alike.other.key, []))[1]
+                how += [kind] if kind not in how else []
+    return [[key, other, ", ".join(how)] for key, (other, how) in found.items()]
 
 
-def _across_first(alike: Sequence[Alike]) -> list[Alike]:
-    """Those across splits before those within one, the nearest first."""
-    return sorted(alike, key=lambda a: (a.one.split == a.other.split, -a.cosine))
-
-
-def _page(report: dict[str, Any]) -> str:
-    from jinja2 import Environment, FileSystemLoader, select_autoescape
-
-    folder = Path(__file__).with_name("templates")
-    jinja = Environment(
-        loader=FileSystemLoader(folder), autoescape=select_autoescape(), trim_blocks=True
-    )
-    return jinja.get_template("pairs.html.j2").render(report=report)
+def _hashes_in(folder: Path, split: str) -> Hashes:
+    columns = [
+        read_table(folder / name, None, ClipFeatures.HASHES) for name in shard_names(folder, split)
+    ]
+    return np.concatenate([table.column("hash").to_numpy() for table in columns])
 
 
 def _figure(tables: dict[str, _Split], similarity: dict[str, Vectors]) -> Figure:

@@ -112,7 +112,8 @@ def test_without_a_least_similarity_no_byte_is_another(images, tmp_path):
     assert off.selection == {}
     assert "dropped_low_similarity" not in off.metrics
     names = set(bytes_in(off.path))
-    assert names == {"pairs.json", "pairs.html", *(f"features/{n}" for n in images.names())}
+    shards = {f"{folder}/{n}" for folder in ("features", "hashes") for n in images.names()}
+    assert names == {"pairs.json", "pairs.html", *shards}
     on = made(images, tmp_path / "on", minimum_similarity=-0.99)
     assert ClipFeaturesConfig(minimum_similarity=-0.99).fingerprint_fields() == {
         "minimum_similarity": -0.99
