@@ -113,11 +113,13 @@ def check_fit(language: Tried) -> None:
     Raises:
         UnsuitableModelError: it makes its embeddings or its logits in a way that is not known here,
             is not causal, keeps no cache, or passes no gradient to its input embeddings.
+        ValueError: it makes numbers that are not finite.
     """
     name, model = language.name, language.model
     ids = torch.tensor([[0, 1], [0, 2]], device=language.device).clamp(max=language.vocab_size - 1)
     every = torch.ones_like(ids)
     rows = language.embedding.weight[ids] * language.embed_scale
+    _check_finite(name, "embeddings", rows)
     if not torch.allclose(language.embed(ids).float(), rows.float(), rtol=0.02, atol=1e-4):
         why = "makes its input embeddings in a way that is not known here"
         raise UnsuitableModelError(name, model, why)
@@ -126,12 +128,14 @@ def check_fit(language: Tried) -> None:
         why = f"has hidden states of width {hidden.shape[-1]}, its embeddings {language.dim}"
         raise UnsuitableModelError(name, model, why)
     hidden = hidden.float()
+    _check_finite(name, "hidden states", hidden)
     noise = (1e-3 if language.dtype == torch.float32 else 2e-2) * float(hidden.std())
     if not torch.allclose(hidden[0, 0], hidden[1, 0], atol=noise):
         why = "is not causal: its state at a token depends on later tokens, as in an encoder"
         raise UnsuitableModelError(name, model, why)
     ours = language.logits(hidden[:, -1]).float()
     own = model(input_ids=ids, attention_mask=every).logits[:, -1].float()
+    _check_finite(name, "logits", own)
     if not torch.allclose(ours, own, rtol=0.05, atol=0.05 * float(own.std())):
         why = "does more than its output layer between the hidden states and the logits"
         raise UnsuitableModelError(name, model, why)
@@ -141,6 +145,14 @@ def check_fit(language: Tried) -> None:
         reached = torch.autograd.grad(hidden[..., 0].float().sum(), start, allow_unused=True)[0]
     if reached is None or not reached.any():
         raise UnsuitableModelError(name, model, "passes no gradient to its input embeddings")
+
+
+def _check_finite(name: str, what: str, values: Tensor) -> None:
+    if not bool(values.isfinite().all()):
+        raise ValueError(
+            f"{name} makes {what} that are not finite numbers; its weights are damaged, or its "
+            "precision is too low for them"
+        )
 
 
 def abilities_of(language: Tried) -> Abilities:

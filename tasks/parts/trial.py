@@ -23,11 +23,13 @@ def try_parts(parts: PartsConfig, runtime: RuntimeConfig, wanted: Collection[str
             generator is wanted.
 
     Raises:
-        PartError: a part makes numbers that are not finite.
-        ValueError, OSError: what loading it raises; the message names it.
+        PartError: whatever is wrong with one; says which, by its setting.
     """
     for kind in _of_others(parts, wanted):
-        _TRIALS[kind](parts, runtime)
+        try:
+            _TRIALS[kind](parts, runtime)
+        except Exception as error:  # of damaged files libraries raise whatever comes
+            raise PartError(_said(f"parts.{_whole(kind)}", error)) from error
         gc.collect()
 
 
@@ -35,7 +37,7 @@ def try_parts_apart(parts: PartsConfig, runtime: RuntimeConfig, wanted: Collecti
     """``try_parts`` in a process of its own, which gives back all memory, also a GPU's.
 
     Raises:
-        PartError: whatever is wrong with a part.
+        PartError: whatever is wrong with one; says which, by its setting.
     """
     if not _of_others(parts, wanted):
         return
@@ -54,15 +56,25 @@ def try_parts_apart(parts: PartsConfig, runtime: RuntimeConfig, wanted: Collecti
 def _problem(parts: PartsConfig, runtime: RuntimeConfig, wanted: Collection[str]) -> str:
     try:
         try_parts(parts, runtime, wanted)
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
+    except PartError as error:
         return str(error)
     return ""
 
 
+def _said(setting: str, error: Exception) -> str:
+    """What is wrong with a part, with its setting and, where no person wrote it, the kind."""
+    told = isinstance(error, ValueError | OSError | RuntimeError | ImportError)
+    said = str(error) if told and str(error) else f"{type(error).__name__}: {error}"
+    return said if said.startswith(setting) else f"{setting}: {said}"
+
+
+def _whole(kind: str) -> str:
+    return "generator" if kind == "text_encoder" else kind
+
+
 def _of_others(parts: PartsConfig, wanted: Collection[str]) -> list[str]:
     """Parts to try: not those that ship, and a text encoder not beside the whole generator."""
-    names = {kind: getattr(parts, "generator" if kind == "text_encoder" else kind).name
-             for kind in wanted}  # fmt: skip
+    names = {kind: getattr(parts, _whole(kind)).name for kind in wanted}
     return [
         kind
         for kind in sorted(names)
