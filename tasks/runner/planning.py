@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ class StagePlan:
         shards: how many of its shards no artifact has, such as ``2 of 100 shards new``, for a stage
             that converts shard by shard.
         seconds, bytes: what it took the last time, or None where it was never made.
+        held: bytes that unfinished work has already. new: share of its shards that are to be made.
         host, gpu: the most bytes of memory that it held then, where that is known.
         rehearsed: whether these figures are a rehearsal's.
     """
@@ -45,6 +47,14 @@ class StagePlan:
     host: float | None = None
     gpu: float | None = None
     rehearsed: bool = False
+    held: int = 0
+    new: float = 1.0
+
+    @property
+    def wanted(self) -> int:
+        """Bytes that are yet to be written, as far as that is known."""
+        whole = 0 if self.bytes is None or self.status == "reuse" else self.bytes
+        return max(0, min(math.ceil(whole * self.new), whole - self.held))
 
 
 def explain(planned: Mapping[str, PlannedStage], forced: bool = False) -> list[StagePlan]:
@@ -79,29 +89,31 @@ def _explain(planned: PlannedStage, before: Mapping[str, StagePlan], forced: boo
     partial = artifact.path.with_name(f"{artifact.fingerprint}.partial")
     took = {} if nearest is None else nearest.provenance
     peaks = took.get("measured", {})
+    new, shards = (0, 0) if forced else _new_shards(planned)
     return StagePlan(
         name,
         artifact.fingerprint,
         "resume" if partial.exists() else "run",
         reasons,
         _unfinished(partial) if partial.exists() else "",
-        "" if forced else _new_shards(planned),
+        f"{new} of {shards} shards new" if shards else "",
         None if nearest is None else float(took.get("seconds", 0.0)),
         None if nearest is None else _size(nearest),
         peaks.get(memory.HOST),
         peaks.get(memory.GPU),
+        held=0 if forced else sum(path.stat().st_size for path in _files(partial)),
+        new=new / shards if shards else 1.0,
     )
 
 
-def _new_shards(planned: PlannedStage) -> str:
-    """How many shards are to be made, where its input is there to tell."""
+def _new_shards(planned: PlannedStage) -> tuple[int, int]:
+    """How many shards of how many are to be made; 0 of 0 where its input is not there to tell."""
     makes = planned.stage.makes
     images = converted_by(planned.config, makes, planned.inputs)
     if images is None or find(images) is None or not issubclass(makes, ShardedArtifact):
-        return ""
+        return 0, 0
     wanted = made_of(identity_of(planned), images, makes.FOLDER, images.names())
-    new = count_new(wanted, list(finished(planned.stage.name)))
-    return f"{new} of {len(wanted)} shards new"
+    return count_new(wanted, list(finished(planned.stage.name))), len(wanted)
 
 
 def _changes(planned: PlannedStage, then: Manifest) -> tuple[str, ...]:
@@ -159,7 +171,7 @@ def _size(manifest: Manifest) -> int:
 
 
 def _unfinished(partial: Path) -> str:
-    files = [path for path in partial.rglob("*") if path.is_file()]
+    files = _files(partial)
     shards = len({path.name for path in files if path.suffix == ".parquet"})  # each in all folders
     steps = [int(p.stem.rpartition("-")[2]) for p in partial.glob("*checkpoint-*.pt")]
     said = [f"{shards} shards"] if shards else []
@@ -167,11 +179,17 @@ def _unfinished(partial: Path) -> str:
     return ", ".join([*said, f"{sum(p.stat().st_size for p in files) / 1e6:.1f} MB"])
 
 
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def check_room_to_make(plans: list[StagePlan]) -> None:
     """See that the disk of the store has room for what is to be made, as far as that is known.
+
+    What unfinished work holds and what is linked from other artifacts is there already.
 
     Raises:
         DiskFullError: it plainly has not.
     """
-    wanted = sum(plan.bytes or 0 for plan in plans if plan.status != "reuse")
+    wanted = sum(plan.wanted for plan in plans)
     check_room(store_folder(), wanted, "what is to be made, as far as earlier work tells")

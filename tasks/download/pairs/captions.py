@@ -54,6 +54,12 @@ def spread(values: npt.NDArray[Any]) -> dict[str, float]:
     return {"mean": round(float(values.mean()), 4), **found}
 
 
+def histogram(values: npt.NDArray[Any], width: float) -> dict[str, int]:
+    """How many values there are from each bound to the next, by the lower bound; none left out."""
+    bounds, counts = np.unique(np.floor(values / width), return_counts=True)
+    return {f"{b * width + 0.0:.2f}": int(c) for b, c in zip(bounds, counts, strict=True)}
+
+
 def script_of(text: str) -> str:
     """The script of most letters of a text, in Unicode's words, such as ``LATIN``."""
     if text.isascii():

@@ -38,13 +38,15 @@ def page(report: Mapping[str, Any]) -> str:
                     f"Similarity of caption and image: {report['similarity']}. Sample: "
                     f"{_counts({split: of['sampled'] for split, of in splits.items()})} pairs.",
                 ],
-                [Table(_HEAD, figures)],
+                [Table(_HEAD, figures), *_histogram(splits)],
             ),
             Section("Scripts and hosts", hosts),
             Section(
-                "Held-out images that are trained on",
+                "Held-out images that are training images, or nearly so",
                 [f"{len(leaks)}, by one measure or several{_first(len(leaks))}."],
-                [Table(("held out", "trained on", "alike by"), leaks[:_NAMED])] if leaks else [],
+                [Table(("held out", "training image", "alike by"), leaks[:_NAMED])]
+                if leaks
+                else [],
             ),
             Section(
                 "Images that come again",
@@ -53,6 +55,14 @@ def page(report: Mapping[str, Any]) -> str:
             ),
         ],
     )
+
+
+def _histogram(splits: Mapping[str, Any]) -> list[Table]:
+    """The similarities of the sample, a column for each split."""
+    counts = {split: of["similarity_histogram"] for split, of in splits.items()}
+    bounds = sorted({bound for of in counts.values() for bound in of}, key=float)
+    rows = [[bound, *(of.get(bound, 0) for of in counts.values())] for bound in bounds]
+    return [Table(("similarity from", *counts), rows)] if rows else []
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -15,7 +15,7 @@ from data.artifacts import ClipFeatures, ImageShards
 from data.io.atomic import write_bytes, write_json
 from data.shards import from_bytes, read_table, rows_of, shard_names
 from gill.backbones.vision import VisionEncoder
-from tasks.download.pairs.captions import CaptionCounts, spread
+from tasks.download.pairs.captions import CaptionCounts, histogram, spread
 from tasks.download.pairs.likeness import (
     ALIKE,
     LIKE_BITS,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 SAMPLED = 5000  # pairs of a split for what costs a text tower or a search
 _NAMED = 500  # of a kind that are named; of leaks all are
+_WIDTH = 0.05  # of a bar of the histogram of similarities
 _COLUMNS = ("key", "caption", "origin", "sha256", "original_width", "original_height")
 
 
@@ -106,6 +107,9 @@ class PairsReport:
                     **of.counts.described(),
                     "short_side": spread(of.short),
                     "similarity": spread(similarity[split]) if similarity else {},
+                    "similarity_histogram": histogram(similarity[split], _WIDTH)
+                    if similarity
+                    else {},
                 }
                 for split, of in tables.items()
             },
@@ -122,8 +126,8 @@ class PairsReport:
         if leaks:
             held_out, trained, how = leaks[0]
             log.note(
-                f"{len(leaks)} held-out images are trained on, such as {held_out}, which is "
-                f"{trained} by {how}; pairs.json names them"
+                f"{len(leaks)} held-out images are training images or nearly so, such as "
+                f"{held_out}, which is like {trained} by {how}; pairs.json names them"
             )
         means = {f"similarity_{s}": float(v.mean()) for s, v in similarity.items() if len(v)}
         dropped = {f"dropped_{reason}": float(count) for reason, count in self.dropped.items()}
@@ -207,7 +211,7 @@ def _spaced(count: int, most: int) -> list[int]:
 
 
 def _leaks(again: Mapping[str, _ComesAgain]) -> list[list[str]]:
-    """Held-out images that are trained on: each once, with a training image and the measures."""
+    """Held-out images that are or are like training images: each once, with one and by what."""
     found: dict[str, tuple[str, list[str]]] = {}
     for kind, of in again.items():
         for alike in of.found:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import shutil
 from itertools import count
@@ -264,18 +265,23 @@ def test_a_shard_that_is_damaged_in_both_is_mended_in_each(var):
 
 
 def test_a_plan_says_how_many_shards_are_new(var):
-    def shards(images):
+    def found(images):
         planned, recipe = planned_for(images), tiny()
         before = PlannedStage(
             stage_named("download"), 1, recipe.download, recipe.parts, recipe.runtime, {}, images
         )
-        return explain({"download": before, "text_targets": planned})[1].shards
+        return explain({"download": before, "text_targets": planned})[1]
+
+    def shards(images):
+        return found(images).shards
 
     first, second = downloaded("d1", SHARDS), downloaded("d2", grown())
     assert shards(first) == "5 of 5 shards new"
     ran(first)
     assert shards(first) == ""
     assert shards(second) == "2 of 6 shards new"
+    more = found(second)
+    assert more.wanted == math.ceil(more.bytes / 3), "what is linked takes no room"
     shutil.rmtree(second.path)
     assert shards(second) == ""
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -85,6 +86,15 @@ def test_unfinished_work_is_gone_on_with(copied_var):
     assert found.status == "resume"
     shards = len(list((copied_var / "store" / "adapters").glob("*.partial/states/*.parquet")))
     assert found.unfinished.startswith(f"{shards} shards, step 8, ")
+    left = folder.with_name(f"{folder.name}.partial")
+    held = sum(path.stat().st_size for path in left.rglob("*") if path.is_file())
+    assert found.held == held
+    whole = replace(found, bytes=held + 100)
+    assert whole.wanted == 100
+    assert replace(whole, bytes=held - 1).wanted == replace(whole, bytes=None).wanted == 0
+    assert replace(whole, status="reuse").wanted == 0
+    forced = plans(forced=True)["adapters"]
+    assert (forced.held, replace(forced, bytes=7).wanted) == (0, 7)
 
 
 def test_force_makes_again_what_is_there(trained_var):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.download.pairs.captions import CaptionCounts, script_of, spread
+from tasks.download.pairs.captions import CaptionCounts, histogram, script_of, spread
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,11 @@ def test_counts_of_a_split():
     assert found["words"]["p50"] == 1
     assert spread(np.arange(101))["p95"] == 95
     assert spread(np.empty(0)) == {}
+
+
+def test_a_histogram_counts_every_value_once():
+    values = np.array([-0.12, -0.05, -0.01, -0.0, 0.02, 0.26, 0.29, 0.9])
+    assert histogram(values, 0.05) == {
+        "-0.15": 1, "-0.05": 2, "0.00": 2, "0.25": 2, "0.90": 1,
+    }  # fmt: skip
+    assert histogram(np.empty(0), 0.05) == {}

@@ -17,6 +17,7 @@ SPREAD = {
 def report(**changes):
     split = {
         "pairs": 1200, "sampled": 1000, "words": SPREAD, "short_side": {}, "similarity": SPREAD,
+        "similarity_histogram": {"0.20": 900, "-0.05": 100},
         "scripts": {"LATIN": 1200}, "hosts": {},
     }  # fmt: skip
     return {
@@ -35,7 +36,8 @@ def test_what_is_not_there_is_said_so():
     assert "Sample: train 1,000 pairs." in said
     assert "<p>0, by one measure or several.</p>" in said
     assert "The same bytes: none." in said
-    assert said.count("<table>") == 1
+    assert said.count("<table>") == 2
+    assert said.index("<td>-0.05</td><td>100</td>") < said.index("<td>0.20</td><td>900</td>")
     assert "8.250" in said
     assert "short_side" not in said
 

@@ -94,6 +94,7 @@ def test_figures_of_each_split_and_a_leak_by_name(store, tmp_path):
     assert report["leaks"] == [
         ["test/0", "train/3", "bytes, hash"], ["validation/2", "train/5", "features"],
     ]  # fmt: skip
+    assert sum(train["similarity_histogram"].values()) == 12
     texts = encoder.text(store.captions["train"])
     tables = [store.features.read(name) for name in store.features.names("train")]
     pooled = np.concatenate([from_bytes(t, "feature") for t in tables]).astype(np.float32)
