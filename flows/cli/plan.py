@@ -31,7 +31,8 @@ def plan(
     """Say what a run would reuse, resume and make, and why; status 3 if there is work, else 0.
 
     Seconds and bytes are those of the last artifact of a stage that is most like the planned one,
-    in this store; of stages that were never made, those of the recipe's last rehearsal.
+    in this store, for as many shards as are new; of stages that were never made, those of the
+    recipe's last rehearsal.
     """
     with as_command_error(ConfigError):
         overrides = parsed(settings or []) | instead_of_training(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,8 @@ class StagePlan:
         unfinished: what an earlier process left, such as ``3 shards, 12 MB``.
         shards: how many of its shards no artifact has, such as ``2 of 100 shards new``, for a stage
             that converts shard by shard.
-        seconds, bytes: what it took the last time, or None where it was never made.
+        seconds: what it took the last time, for as many shards as are new now; None where it was
+            never made. bytes: of all that it makes.
         held: bytes that unfinished work has already. new: share of its shards that are to be made.
         host, gpu: the most bytes of memory that it held then, where that is known.
         rehearsed: whether these figures are a rehearsal's.
@@ -87,8 +88,7 @@ def _explain(planned: PlannedStage, before: Mapping[str, StagePlan], forced: boo
     else:
         reasons, nearest = (NEVER,), None
     partial = artifact.path.with_name(f"{artifact.fingerprint}.partial")
-    took = {} if nearest is None else nearest.provenance
-    peaks = took.get("measured", {})
+    peaks = {} if nearest is None else nearest.provenance.get("measured", {})
     new, shards = (0, 0) if forced else _new_shards(planned)
     return StagePlan(
         name,
@@ -97,7 +97,9 @@ def _explain(planned: PlannedStage, before: Mapping[str, StagePlan], forced: boo
         reasons,
         _unfinished(partial) if partial.exists() else "",
         f"{new} of {shards} shards new" if shards else "",
-        None if nearest is None else float(took.get("seconds", 0.0)),
+        None
+        if nearest is None
+        else _seconds(planned, [nearest, *earlier], new if shards else None),
         None if nearest is None else _size(nearest),
         peaks.get(memory.HOST),
         peaks.get(memory.GPU),
@@ -114,6 +116,24 @@ def _new_shards(planned: PlannedStage) -> tuple[int, int]:
         return 0, 0
     wanted = made_of(identity_of(planned), images, makes.FOLDER, images.names())
     return count_new(wanted, list(finished(planned.stage.name))), len(wanted)
+
+
+def _seconds(planned: PlannedStage, earlier: Sequence[Manifest], new: int, of: int) -> float:
+    """What a stage took, the likest first; for so many new shards, at the rate of rows it had.
+
+    Its other work, such as loading a part, takes as long for one shard as for all.
+    """
+    makes, then = planned.stage.makes, earlier[0]
+    # One that was made of links alone had no rate.
+    measured = [m for m in earlier if m.metrics.get("rows_per_second")]
+    if not of or not measured or not issubclass(makes, ShardedArtifact):
+        return float(then.provenance.get("seconds", 0.0))
+    then = measured[0]
+    shards = sum(name.startswith(f"{makes.FOLDER}/") for name in then.files)
+    a_shard = then.metrics["rows"] / max(1, shards) / then.metrics["rows_per_second"]
+    made = shards - then.metrics.get("shards_resumed", 0.0)
+    other = float(then.provenance.get("seconds", 0.0)) - made * a_shard
+    return max(0.0, other) + new * a_shard
 
 
 def _changes(planned: PlannedStage, then: Manifest) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import shutil
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -264,23 +265,48 @@ def test_a_shard_that_is_damaged_in_both_is_mended_in_each(var):
     assert inodes(first)["train-00000.parquet"] == inodes(second)["train-00000.parquet"]
 
 
-def test_a_plan_says_how_many_shards_are_new(var):
-    def found(images):
-        planned, recipe = planned_for(images), tiny()
-        before = PlannedStage(
-            stage_named("download"), 1, recipe.download, recipe.parts, recipe.runtime, {}, images
-        )
-        return explain({"download": before, "text_targets": planned})[1]
+def explained(images):
+    """The plan of ``text_targets`` on a download that is there."""
+    planned, recipe = planned_for(images), tiny()
+    before = PlannedStage(
+        stage_named("download"), 1, recipe.download, recipe.parts, recipe.runtime, {}, images
+    )
+    return explain({"download": before, "text_targets": planned})[1]
 
+
+def measured(artifact, seconds, **metrics):
+    """Have an artifact's manifest say what its making took."""
+    manifest = artifact.manifest()
+    provenance = {**manifest.provenance, "seconds": seconds}
+    write_manifest(artifact.path, replace(manifest, metrics=metrics, provenance=provenance))
+
+
+def test_a_plan_counts_the_time_of_the_new_shards_alone(var):
+    first, second = downloaded("d1", SHARDS), downloaded("d2", grown())
+    # 20 rows of 5 shards in 10 s, and 4 s for all else.
+    measured(ran(first), 14.0, rows=20.0, rows_per_second=2.0, shards_resumed=0.0)
+    assert explained(second).seconds == 4.0 + 2 * 4 / 2.0
+    # One that took over 4 of 6 shards of 4 rows: 4 s for the others, 4 s for all else.
+    again = ran(second)
+    measured(again, 8.0, rows=24.0, rows_per_second=2.0, shards_resumed=4.0)
+    third = downloaded("d3", {**grown(), "train-00006.parquet": ["6/0"]})
+    assert explained(third).shards == "1 of 7 shards new"
+    assert explained(third).seconds == 4.0 + 1 * 4 / 2.0
+    # One of links alone tells no rate; the first's is taken.
+    measured(again, 3.0, rows=24.0, rows_per_second=0.0, shards_resumed=6.0)
+    assert explained(third).seconds == 4.0 + 1 * 4 / 2.0
+
+
+def test_a_plan_says_how_many_shards_are_new(var):
     def shards(images):
-        return found(images).shards
+        return explained(images).shards
 
     first, second = downloaded("d1", SHARDS), downloaded("d2", grown())
     assert shards(first) == "5 of 5 shards new"
     ran(first)
     assert shards(first) == ""
     assert shards(second) == "2 of 6 shards new"
-    more = found(second)
+    more = explained(second)
     assert more.wanted == math.ceil(more.bytes / 3), "what is linked takes no room"
     shutil.rmtree(second.path)
     assert shards(second) == ""
