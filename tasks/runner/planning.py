@@ -97,9 +97,7 @@ def _explain(planned: PlannedStage, before: Mapping[str, StagePlan], forced: boo
         reasons,
         _unfinished(partial) if partial.exists() else "",
         f"{new} of {shards} shards new" if shards else "",
-        None
-        if nearest is None
-        else _seconds(planned, [nearest, *earlier], new if shards else None),
+        None if nearest is None else _seconds(planned, [nearest, *earlier], new, shards),
         None if nearest is None else _size(nearest),
         peaks.get(memory.HOST),
         peaks.get(memory.GPU),
