@@ -98,7 +98,7 @@ def _explain(planned: PlannedStage, before: Mapping[str, StagePlan], forced: boo
         _unfinished(partial) if partial.exists() else "",
         f"{new} of {shards} shards new" if shards else "",
         None if nearest is None else _seconds(planned, [nearest, *earlier], new, shards),
-        None if nearest is None else _size(nearest),
+        None if nearest is None else round(_size(nearest) * _grown(planned, nearest, shards)),
         peaks.get(memory.HOST),
         peaks.get(memory.GPU),
         held=0 if forced else sum(path.stat().st_size for path in _files(partial)),
@@ -127,11 +127,23 @@ def _seconds(planned: PlannedStage, earlier: Sequence[Manifest], new: int, of: i
     if not of or not measured or not issubclass(makes, ShardedArtifact):
         return float(then.provenance.get("seconds", 0.0))
     then = measured[0]
-    shards = sum(name.startswith(f"{makes.FOLDER}/") for name in then.files)
+    shards = _shards_of(then, makes)
     a_shard = then.metrics["rows"] / max(1, shards) / then.metrics["rows_per_second"]
     made = shards - then.metrics.get("shards_resumed", 0.0)
     other = float(then.provenance.get("seconds", 0.0)) - made * a_shard
     return max(0.0, other) + new * a_shard
+
+
+def _grown(planned: PlannedStage, then: Manifest, shards: int) -> float:
+    """How many times the shards of an earlier artifact there are to be, where that is known."""
+    makes = planned.stage.makes
+    if not shards or not issubclass(makes, ShardedArtifact):
+        return 1.0
+    return shards / max(1, _shards_of(then, makes))
+
+
+def _shards_of(manifest: Manifest, makes: type[ShardedArtifact]) -> int:
+    return sum(name.startswith(f"{makes.FOLDER}/") for name in manifest.files)
 
 
 def _changes(planned: PlannedStage, then: Manifest) -> tuple[str, ...]:

@@ -22,6 +22,10 @@ def test_every_recipe_has_every_stage():
         assert all(hasattr(config, name) for name in stage_names())
 
 
+def test_no_recipe_leaves_pairs_out():
+    assert not any(recipe().clip_features.filters for recipe in RECIPES.values())
+
+
 def test_the_paper_recipe_says_each_form_in_which_paper_and_released_code_differ():
     """As `docs/reference/differences.md` lists them; no default decides for it."""
     config = opt_6_7b()

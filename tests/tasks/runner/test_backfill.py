@@ -307,6 +307,9 @@ def test_a_plan_says_how_many_shards_are_new(var):
     assert shards(first) == ""
     assert shards(second) == "2 of 6 shards new"
     more = explained(second)
+    (made,) = finished("text_targets").values()
+    size = sum(file["bytes"] for file in made.files.values())
+    assert more.bytes == round(size * 6 / 5), "as many times the bytes as there are shards"
     assert more.wanted == math.ceil(more.bytes / 3), "what is linked takes no room"
     shutil.rmtree(second.path)
     assert shards(second) == ""
