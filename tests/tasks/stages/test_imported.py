@@ -18,7 +18,7 @@ from flows.pipeline import dag
 from flows.recipes import resolve
 from tasks.config.parts import VisionConfig
 from tasks.inference.released import export, import_released
-from tasks.inference.sources import LoadError, artifacts_of, check_made_with
+from tasks.inference.sources import LoadError
 from tasks.runner.context import StageContext
 from tasks.runner.dag import plan
 from tasks.runner.execution import Execution
@@ -79,11 +79,21 @@ def test_the_figures_are_those_of_the_model_that_was_exported(var, results):
     assert {"retrieval_t2i_r1", "caption_cider", "decision_macro_f1"} <= found.keys()
 
 
-def test_the_decision_model_is_the_imported_one(model, results):
-    weights = load_file(results["decision"].artifact.weights)
-    given = load_file(f"{model}/decision.safetensors")
-    assert weights.keys() == given.keys()
-    assert all(torch.equal(weights[name], given[name]) for name in given)
+def test_an_imported_decision_model_is_scored_and_none_is_trained(model, results, tmp_path):
+    stage, folder = planned(model)["decision"], tmp_path / "imported" / "f"
+    shutil.copytree(results["imported"].artifact.path, folder)
+    path = folder / "decision.safetensors"
+    other = {name: -value for name, value in load_file(path).items()}  # no training gives these
+    save_file(other, path)
+    context = StageContext(
+        stage.config, stage.parts, stage.runtime, tmp_path / "decision" / "f", ConsoleLog()
+    )
+    inputs = {**stage.inputs, "mapper": TrainedJointly("imported", "f", folder)}
+    made = stage.stage.run(context, **inputs)
+    weights = load_file(made.weights)
+    assert weights.keys() == other.keys()
+    assert all(torch.equal(weights[name], other[name]) for name in other)
+    assert made.metrics["macro_f1"] != results["decision"].metrics["macro_f1"]
 
 
 def test_nothing_is_trained_so_no_states_of_training_pairs_are_made(results):
@@ -116,19 +126,19 @@ def test_a_model_that_was_trained_here_can_be_named_too(var, model):
     assert planned(own)["imported"].artifact == planned(model)["imported"].artifact
 
 
-def test_a_model_of_other_frozen_parts_is_refused(model):
-    parts = resolve("tiny", {}).parts
-    check_made_with(artifacts_of(model), parts)
-    other = parts.model_copy(update={"vision": VisionConfig(name="ViT-B-32", pretrained="openai")})
-    with pytest.raises(LoadError, match="vision part tiny, and this recipe has ViT-B-32/openai"):
-        check_made_with(artifacts_of(model), other)
-
-
-def run_on(model, images, features, targets, out):
+def run_on(model, images, features, targets, out, **parts):
     out.mkdir(parents=True)
     config = resolve("tiny", {"schedule": "imported", "model": str(model)})
-    context = StageContext(config.imported, config.parts, config.runtime, out, ConsoleLog())
+    frozen = config.parts.model_copy(update=parts)
+    context = StageContext(config.imported, frozen, config.runtime, out, ConsoleLog())
     return imported.run(context, images, features, targets)
+
+
+def test_a_model_of_other_frozen_parts_is_refused(model, tmp_path):
+    inputs = planned(model)["imported"].inputs
+    other = VisionConfig(name="ViT-B-32", pretrained="openai")
+    with pytest.raises(LoadError, match="vision part tiny, and this recipe has ViT-B-32/openai"):
+        run_on(model, **inputs, out=tmp_path / "a" / "f", vision=other)
 
 
 def test_features_and_targets_of_other_widths_are_refused(model, tmp_path):
