@@ -33,6 +33,7 @@ from tasks.runner.stage import StageDeclaration
 from tasks.training.img_states import write_img_states
 
 _UNREAD = ("train",)  # nothing is trained here
+_OWN = "imported"
 
 
 def _identity(config: ImportedConfig) -> dict[str, Any]:
@@ -95,6 +96,11 @@ def _trained(
     adapters, mapper = of_kind(found, TrainedAdapters), of_kind(found, TrainedMapper)
     if adapters is None or mapper is None:
         raise ValueError("adapters and a mapper are looked for before this")
+    if adapters.stage == _OWN:  # --force would remove what it is to be made of
+        raise LoadError(
+            f"{config.model} rests on {adapters.path}, which a run has imported itself, of "
+            f"{adapters.manifest().config['model']}; name that"
+        )
     if mapper.mapper_kind != config.kind:
         raise LoadError(
             f"{mapper.path} holds a mapper of the kind {mapper.mapper_kind!r}, and only "

@@ -176,6 +176,12 @@ def test_a_mapper_of_another_kind_is_refused(model, var, tmp_path):
         planned(path.parent)
 
 
+def test_what_a_run_imported_is_no_model_to_import_from(var, model, results):
+    """Else --force would remove an artifact to make it of itself."""
+    with pytest.raises(LoadError, match=f"a run has imported itself, of {model}; name that"):
+        planned(results["decision"].artifact.path)
+
+
 @pytest.mark.parametrize(
     ("model_of", "why"),
     [
