@@ -13,7 +13,7 @@ from tasks.config.adapters import AdaptersConfig
 from tasks.config.data import TextTargetsConfig
 from tasks.config.decision import DecisionConfig
 from tasks.config.download import DownloadConfig
-from tasks.config.evaluation import EvaluateConfig
+from tasks.config.evaluation import ContextsConfig, EvaluateConfig, MetricNetworksConfig
 from tasks.config.mapper import MapperConfig
 from tasks.config.parts import (
     GeneratorConfig,
@@ -99,15 +99,16 @@ def embedded() -> PipelineConfig:
     return PipelineConfig(
         parts=PartsConfig(
             language=LanguageConfig(name="embedded", precision=precision),
-            vision=VisionConfig(name="embedded"),
+            vision=VisionConfig(name="embedded", precision=precision),
             generator=GeneratorConfig(
                 name="embedded",
-                steps=5,
-                guidance_scale=3.0,
+                steps=10,
+                guidance_scale=2.0,
                 precision=precision,
                 batch_size=32,
             ),
         ),
+        download=DownloadConfig(source="scenes", scenes=4500),
         adapters=AdaptersConfig(
             steps=50,
             batch_size=16,
@@ -117,9 +118,9 @@ def embedded() -> PipelineConfig:
             learning_rate=3e-3,
             warmup_steps=5,
             schedule="cosine",
-            num_img_tokens=4,
+            num_img_tokens=8,
             retrieval_dim=256,
-            max_tokens=28,
+            max_tokens=72,
             log_every=3,
             checkpoint_every=10,
             validate_every=100,
@@ -128,8 +129,10 @@ def embedded() -> PipelineConfig:
             refine_noise=0.25,
         ),
         mapper=MapperConfig(
-            steps=1000,
-            batch_size=32,
+            steps=600,
+            batch_size=64,
+            loss_form="squared",  # its minimum is the mean of what a caption may mean
+            weight_decay=0.3,  # long contexts are unlike captions: less of a fit carries further
             precision=precision,
             initialization="data_dependent",
             learning_rate=2e-3,
@@ -140,20 +143,29 @@ def embedded() -> PipelineConfig:
             layers=1,
             log_every=40,
             checkpoint_every=200,
-            validate_every=400,
+            validate_every=300,
         ),
         decision=DecisionConfig(
             steps=600,
             batch_size=64,
-            train_prompts=160,
-            validation_prompts=80,
+            train_prompts=240,
+            validation_prompts=320,
             votes=3,
             margin=0.05,
             balance=True,
             schedule="cosine",
             log_every=20,
         ),
-        evaluate=EvaluateConfig(captions=160, images=160, decision_prompts=100),
+        evaluate=EvaluateConfig(
+            suites=("captioning", "retrieval", "generation", "decisions", "synthetic_contexts"),
+            metric_networks=MetricNetworksConfig(scenes=True),
+            contexts=ContextsConfig(seeds=1, cases=100),
+            sources=("new_scenes",),
+            captions=300,
+            images=300,
+            hard_candidates=150,
+            decision_prompts=400,
+        ),
     )
 
 

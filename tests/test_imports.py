@@ -20,8 +20,7 @@ ONLY_IN = {
                   "gill/backbones/testing/micro_generators.py",
                   "gill/backbones/embedded/generator.py",
                   "gill/backbones/testing/micro_models.py",
-                  "gill/backbones/testing/published.py",
-                  "tasks/training/embedded_backbones.py"},
+                  "gill/backbones/testing/published.py"},
 }  # fmt: skip
 
 

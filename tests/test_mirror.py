@@ -32,8 +32,6 @@ TESTED_IN = {
     "tasks/runner/pipeline_run.py": "flows/test_pipeline.py",
     "tasks/runner/status.py": "flows/cli/test_status.py",
     "tasks/runner/worker.py": "tasks/runner/test_launcher.py",
-    # Made what is shipped, in an hour of training; the shipped parts are tested.
-    "tasks/training/embedded_backbones.py": "gill/backbones/test_vision.py",
 }
 
 

@@ -45,11 +45,13 @@ class Case:
 
     Attributes:
         contexts: by name, from the shortest on: pieces of text and images in their order.
+        truth: what the image must show, as JSON, where it is known; else "".
     """
 
     key: str
     target: ContextImage
     contexts: Mapping[str, tuple[Piece, ...]]
+    truth: str = ""
 
 
 @dataclass(frozen=True)

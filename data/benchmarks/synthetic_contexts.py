@@ -1,92 +1,57 @@
-"""Stories and dialogues made from captioned images: the context study without a network.
-
-The captions of the embedded pack read ``title, keyword, ..., style and theme``, such as
-``cocktail glass, alcohol, bar, 3d emoji of drink``.
-
-- A *story* is five images that share a style and, where there are enough, a theme. Its sentences
-  are titles alone, so the style of the last image is known only from the images before it.
-- A *dialogue* tells the style, the theme, the keywords and the title, one more in each round.
-"""
+"""Stories and dialogues of the embedded world: long contexts with their truth, and no network."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import io
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
+from PIL import Image
 
 from data.benchmarks.contexts import Case, Cases, ContextImage, story_contexts
 from data.benchmarks.visdial import dialogue_contexts
+from data.scenes.contexts import dialogue, story
+from data.scenes.grammar import Scene, Split, World
+from data.scenes.painter import paint
 
-LENGTH = 5
-QUESTIONS = (
-    "what kind of picture is it",
-    "what is it filed under",
-    "what goes with it",
-    "what does it show",
-)
+SPLIT: Split = "test_new"  # compositions that training never shows
+WORLD = World()
 
 
-@dataclass(frozen=True)
-class Described:
-    """An image and the attributes in its caption."""
-
-    image: ContextImage
-    title: str
-    keywords: tuple[str, ...]
-    style: str
-    theme: str
+def told_stories(count: int) -> Cases:
+    """Stories whose cast is told in the captions; the images show it too."""
+    return Cases([_story_case(index, shown=False) for index in range(count)], {})
 
 
-def described(key: str, caption: str, image: bytes) -> Described | str:
-    """Take a caption apart, or say why it cannot be used."""
-    parts = caption.split(", ")
-    if len(parts) < 2:
-        return "no style"
-    title, *keywords, ending = parts
-    style, _, theme = ending.partition(" of ")
-    return Described(ContextImage(key, data=image), title, tuple(keywords), style, theme)
+def shown_stories(count: int) -> Cases:
+    """Stories whose cast is only shown: without the images nobody can know it."""
+    return Cases([_story_case(index, shown=True) for index in range(count)], {})
 
 
-def stories(images: Sequence[Described], count: int, seed: int = 0) -> Cases:
-    """Draw stories: each target once, with four other images of its theme or else its style."""
-    by_style: defaultdict[str, list[int]] = defaultdict(list)
-    by_theme: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for row, item in enumerate(images):
-        by_style[item.style].append(row)
-        by_theme[item.style, item.theme].append(row)
-    skipped: Counter[str] = Counter()
-    cases: list[Case] = []
-    for target in np.random.default_rng([seed, 0]).permutation(len(images)).tolist():
-        if len(cases) >= count:
-            break
-        item = images[target]
-        group = by_theme[item.style, item.theme]
-        group = group if len(group) >= LENGTH else by_style[item.style]
-        others = [row for row in group if row != target]
-        if len(others) < LENGTH - 1:
-            skipped["fewer than five images of its style"] += 1
-            continue
-        sampled = np.random.default_rng([seed, 1, target]).choice(others, LENGTH - 1, replace=False)
-        members = [images[row] for row in [*sampled.tolist(), target]]
-        contexts = story_contexts([m.title for m in members], [m.image for m in members])
-        cases.append(Case(item.image.name, item.image, contexts))
-    return Cases(cases, dict(skipped))
+def dialogues(count: int, rounds: Sequence[int]) -> Cases:
+    """Dialogues of ten rounds, cut after some of them."""
+    cases = []
+    for index in range(count):
+        told = dialogue(WORLD, SPLIT, index)
+        name = f"dialogue-{index:06d}"
+        contexts = dialogue_contexts(told.rounds, rounds)
+        cases.append(Case(name, _painted(name, told.scene), contexts, _truth(told.scene)))
+    return Cases(cases, {})
 
 
-def dialogues(images: Sequence[Described], count: int, seed: int = 0) -> Cases:
-    """Draw dialogues of four rounds; images without a theme or a keyword are counted."""
-    skipped: Counter[str] = Counter()
-    cases: list[Case] = []
-    for target in np.random.default_rng([seed, 2]).permutation(len(images)).tolist():
-        if len(cases) >= count:
-            break
-        item = images[target]
-        if not item.theme or not item.keywords:
-            skipped["no theme" if not item.theme else "no keyword"] += 1
-            continue
-        told = (item.style, item.theme, ", ".join(item.keywords), item.title)
-        contexts = dialogue_contexts(list(zip(QUESTIONS, told, strict=True)), (1, 2, 4))
-        cases.append(Case(item.image.name, item.image, contexts))
-    return Cases(cases, dict(skipped))
+def _story_case(index: int, shown: bool) -> Case:
+    told = story(WORLD, SPLIT, index, shown)
+    name = f"{'shown' if shown else 'told'}-{index:06d}"
+    images = [_painted(f"{name}-{place}", scene) for place, scene in enumerate(told.scenes, 1)]
+    contexts = story_contexts(list(told.captions), images)
+    return Case(name, images[-1], contexts, _truth(told.scenes[-1]))
+
+
+def _painted(name: str, scene: Scene) -> ContextImage:
+    out = io.BytesIO()
+    Image.fromarray(paint(scene)).save(out, "PNG")
+    return ContextImage(name, data=out.getvalue())
+
+
+def _truth(scene: Scene) -> str:
+    return json.dumps(scene.to_dict(), separators=(",", ":"))

@@ -7,11 +7,16 @@ encoder reads.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from data.scenes.grammar import SPLITS, Group, Scene, Split
-from data.scenes.objects import BY_NAME
+from data.scenes.objects import BY_NAME, THINGS
 from data.scenes.randomness import Draws
+
+# Longer names first: "hot dog" is no dog.
+_NAMES = {name: thing.name for thing in THINGS for name in (thing.name, thing.plural)}
+_ANY_NAME = re.compile(rf"\b({'|'.join(sorted(_NAMES, key=len, reverse=True))})\b")
 
 Length = Literal["phrase", "sentence", "long"]
 LENGTHS: tuple[Length, ...] = ("phrase", "sentence", "long")
@@ -94,6 +99,11 @@ def ground_words(ground: str, draws: Draws) -> str:
 def ground_forms(ground: str) -> tuple[str, ...]:
     """All ways in which captions name a ground."""
     return GROUND_WORDS.get(ground) or ((ground, "grey") if ground == "gray" else (ground,))
+
+
+def things_in(text: str) -> set[str]:
+    """Names of the objects that a text speaks of, in singular or plural."""
+    return {_NAMES[word] for word in _ANY_NAME.findall(text.lower())}
 
 
 def group_words(group: Group, draws: Draws) -> str:

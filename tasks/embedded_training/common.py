@@ -19,7 +19,7 @@ from gill.training import Trainer
 logger = logging.getLogger("gill.backbones")
 
 FOLDER = Path(__file__).parents[2] / "var" / "embedded_training"
-SHIPPED = Path(__file__).parents[2] / "data" / "embedded" / "weights_scenes"
+SHIPPED = Path(__file__).parents[2] / "data" / "embedded" / "weights"
 
 
 def only_shipped(checkpoint: Path, shipped: Path) -> bool:
@@ -46,7 +46,7 @@ def load(path: Path) -> Any:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; run the step {path.stem!r} first")
-    return torch.load(path, weights_only=False)
+    return torch.load(path, weights_only=True)
 
 
 def images_of(world: World, split: Split, start: int, count: int) -> Tensor:
@@ -72,7 +72,8 @@ def drive(
     """
     if path.exists():
         state = load(path)
-        state["config"]["steps"] = trainer.config.steps  # a run may be made longer
+        now = trainer.config  # a run may be made longer, or be brought to its end
+        state["config"] |= {"steps": now.steps, "schedule": now.schedule}
         trainer.load_state_dict(state)
         logger.info("%s goes on from update %d", path.stem, trainer.step)
     average, since, first = 0.0, time.monotonic(), trainer.step

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from data.scenes.grammar import World
 from gill.backbones.embedded.captions import ChunkOrder
-from gill.backbones.embedded.denoiser import MovingAverage, velocity_loss
+from gill.backbones.embedded.codes import swapped_groups
+from gill.backbones.embedded.denoiser import MovingAverage, unsure, velocity_loss
 from gill.backbones.embedded.generator import UNetShape, load_weights, new_unet
+from gill.backbones.embedded.row_denoiser import RowDenoiser, read_through
 from gill.backbones.embedded.text_encoder import TextShape
 from gill.backbones.image_generator import new_scheduler
 from gill.training import Optimization, Trainer
@@ -53,6 +55,18 @@ def world_at(images: int) -> World:
     return [phase.world for phase in CURRICULUM if phase.start <= images][-1]
 
 
+@dataclass(frozen=True)
+class SceneBatch:
+    """Latents ``(n, c, 8, 8)``, rows of the code ``(n, rows, width)``, rows in another order."""
+
+    latents: Tensor
+    rows: Tensor
+    swapped: Tensor
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+
 class Chunks:
     """Latents and rows of the code of chunks of training scenes.
 
@@ -66,8 +80,8 @@ class Chunks:
         self.codes = new_codes()
 
     @torch.no_grad()
-    def make(self, number: int) -> tuple[Tensor, Tensor]:
-        """Latents ``(chunk, c, 8, 8)`` and rows ``(chunk, rows, width)``."""
+    def make(self, number: int) -> SceneBatch:
+        """A chunk."""
         count = self.order.chunk
         world = world_at(number * count * self.order.passes)
         start = number * count
@@ -76,27 +90,29 @@ class Chunks:
             images = images_of(world, "train", at, min(256, start + count - at))
             with torch.autocast("cpu", torch.bfloat16):
                 latents.append(self.vae.latents(images))
-        rows = self.codes(truth_of(world, "train", start, count))
-        return torch.cat(latents).contiguous(memory_format=torch.channels_last), rows
+        truth = truth_of(world, "train", start, count)
+        return SceneBatch(torch.cat(latents), self.codes(truth), self.codes(swapped_groups(truth)))
 
-    def batches(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, step: int) -> Iterator[SceneBatch]:
         """Batches from an update on; they do not end."""
-        held, latents, rows = -1, torch.empty(0), torch.empty(0)
+        held, made = -1, SceneBatch(torch.empty(0), torch.empty(0), torch.empty(0))
         while True:
             chunk, chosen = self.order.rows(step)
             if chunk != held:
-                latents, rows = self.make(chunk)
+                made = self.make(chunk)
                 held = chunk
-            yield latents[chosen].contiguous(memory_format=torch.channels_last), rows[chosen]
+            latents = made.latents[chosen].contiguous(memory_format=torch.channels_last)
+            yield SceneBatch(latents, made.rows[chosen], made.swapped[chosen])
             step += 1
 
 
 def new_trainer(unet: Any, average: MovingAverage, empty: Tensor, config: Optimization) -> Trainer:
-    """The UNet's trainer; batches are pairs of latents and text rows."""
+    """The UNet's trainer."""
     scheduler = new_scheduler()
 
-    def loss(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        return {"loss": velocity_loss(unet, scheduler, *batch, empty)}
+    def loss(batch: SceneBatch) -> dict[str, Tensor]:
+        rows = unsure(batch.rows, batch.swapped)
+        return {"loss": velocity_loss(unet, scheduler, batch.latents, rows, empty)}
 
     return Trainer(
         unet, loss, config, lambda: average.update(unet), companions={"average": average}
@@ -106,7 +122,7 @@ def new_trainer(unet: Any, average: MovingAverage, empty: Tensor, config: Optimi
 def averaged_unet(path: Path) -> tuple[Any, int]:
     """A UNet with the averaged weights of a checkpoint or milestone, and the images it has seen."""
     state = load(path)
-    unet = new_unet(UNetShape(), TextShape())
+    unet = read_through(new_unet(UNetShape(), TextShape()), RowDenoiser(new_codes()))
     if "unet" in state:
         unet.load_state_dict(state["unet"])
         return unet.eval(), int(state["images"])
@@ -131,7 +147,10 @@ def train_generator(
     chunks = Chunks(folder, order)
     torch.manual_seed(0)
     unet, copy = (
-        new_unet(UNetShape(), TextShape()).to(memory_format=torch.channels_last) for _ in range(2)
+        read_through(new_unet(UNetShape(), TextShape()), RowDenoiser(chunks.codes)).to(
+            memory_format=torch.channels_last
+        )
+        for _ in range(2)
     )
     begin = 0
     if shipped is not None:
@@ -145,7 +164,7 @@ def train_generator(
         learning_rate=LEARNING_RATE,
         betas=(0.9, 0.99),
         warmup_steps=200,
-        schedule="step",
+        schedule="trapezoid",
         precision="bfloat16",
         seed=1,
     )
@@ -165,7 +184,6 @@ def train_generator(
         chunks.batches,
         folder / "generator.pt",
         CHECKPOINT_EVERY,
-        size=lambda batch: len(batch[0]),
         after_checkpoint=keep_milestone,
     )
     return {"images": float(trainer.step * BATCH)}

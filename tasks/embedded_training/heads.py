@@ -23,8 +23,14 @@ from data.scenes.grammar import Scene, World
 from data.scenes.painter import paint_all
 from data.scenes.randomness import Draws
 from data.sources.embedded_pack import EmbeddedPack
-from gill.backbones import fitting, vision
-from gill.backbones.embedded.heads import Pooling, image_features
+from gill.backbones import vision
+from gill.backbones.embedded.heads import (
+    Pooling,
+    ProjectionHeads,
+    batch_indices,
+    heads_trainer,
+    image_features,
+)
 from gill.evaluation.retrieval import recall
 from gill.training import Optimization
 from tasks.embedded_training.common import drive, save
@@ -115,7 +121,7 @@ def cached(folder: Path) -> dict[str, Any]:
     """All features, computed once."""
     path = folder / "head_features.pt"
     if path.exists():
-        return dict(torch.load(path, weights_only=False))
+        return dict(torch.load(path, weights_only=True))
     extractor, world = Extractor(folder), World()
     train = [world.scene("train", i) for i in range(SCENES)]
     tested = [world.scene("test_new", i) for i in range(TESTED)]
@@ -152,11 +158,11 @@ def train_heads(folder: Path) -> dict[str, float]:
         image = torch.cat([features[k].image[pooling] for k in ("scenes", "drawings")])
         text = whole[:, :width]
         torch.manual_seed(0)
-        heads = fitting.ProjectionHeads(image.shape[1], text.shape[1], vision.EMBEDDED_DIM)
-        trainer = fitting.heads_trainer(heads, image, text, HEADS_RUN, noise=HEADS_NOISE)
+        heads = ProjectionHeads(image.shape[1], text.shape[1], vision.EMBEDDED_DIM)
+        trainer = heads_trainer(heads, image, text, HEADS_RUN, noise=HEADS_NOISE)
         drive(
             trainer,
-            partial(fitting.batch_indices, len(image), HEADS_BATCH, HEADS_RUN.seed),
+            partial(batch_indices, len(image), HEADS_BATCH, HEADS_RUN.seed),
             folder / f"heads_{name}.pt",
             every=300,
         )
@@ -171,7 +177,7 @@ def train_heads(folder: Path) -> dict[str, float]:
 
 @torch.no_grad()
 def measured(
-    heads: fitting.ProjectionHeads, features: dict[str, Any], pooling: Pooling, width: int
+    heads: ProjectionHeads, features: dict[str, Any], pooling: Pooling, width: int
 ) -> dict[str, float]:
     """Recall on random candidates, and how often the right one of two captions wins."""
     found: dict[str, float] = {}

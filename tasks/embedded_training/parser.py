@@ -41,7 +41,7 @@ COLUMN_NAMES = [
 
 def new_codes() -> TruthCodes:
     """The fixed code of scenes."""
-    return TruthCodes(TruthSizes(**SIZES_OF_COLUMNS), TextShape().width)
+    return TruthCodes(TruthSizes(**SIZES_OF_COLUMNS, width=TextShape().width))
 
 
 def truth_of(world: World, split: Split, start: int, count: int) -> Tensor:

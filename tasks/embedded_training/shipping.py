@@ -31,7 +31,7 @@ from tasks.embedded_training.generator import (
     PASSES,
     averaged_unet,
 )
-from tasks.embedded_training.parser import PARSER_BATCH, PARSER_RUN, load_text_encoder
+from tasks.embedded_training.parser import PARSER_BATCH, PARSER_RUN, load_text_encoder, new_codes
 from tasks.embedded_training.reader import READER_BATCH, READER_RUN, load_reader
 
 MOST_BYTES = 30 << 20
@@ -46,14 +46,17 @@ def ship(folder: Path, out: Path = SHIPPED) -> dict[str, float]:
     unet, images = averaged_unet(folder / "generator.pt")
     unet.half().save_pretrained(out / "unet")
     config = out / "unet" / "config.json"
-    described = json.loads(config.read_text())
-    described.pop("_name_or_path", None)
-    config.write_text(json.dumps(described, indent=2) + "\n")
+    unet_config = json.loads(config.read_text())
+    unet_config.pop("_name_or_path", None)
+    unet_config["encoder_hid_dim_type"] = None  # the denoiser is put before it at each load
+    config.write_text(json.dumps(unet_config, indent=2) + "\n")
     vae, (encoder, _), reader = (
         load_autoencoder(folder),
         load_text_encoder(folder),
         load_reader(folder),
     )
+    codes = new_codes()
+    write(codes, codes.shape, out / "codes")
     write(vae, vae.shape, out / "vae")
     write(encoder.layers, encoder.layers.shape, out / "text_layers")
     write(reader, reader.shape, out / "reader")
@@ -61,7 +64,9 @@ def ship(folder: Path, out: Path = SHIPPED) -> dict[str, float]:
     for heads in ("heads_pooled.safetensors", "heads.json"):
         if (folder / heads).exists():
             shutil.copyfile(folder / heads, out / heads)
-    (out / "training.json").write_text(json.dumps(record(folder, images), indent=2) + "\n")
+    described = out / "training.json"
+    done = json.loads(described.read_text())["steps_done"] if described.exists() else {}
+    described.write_text(json.dumps(record(folder, images, done), indent=2) + "\n")
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     if size > MOST_BYTES:
         raise ValueError(f"{out} holds {size} bytes, more than {MOST_BYTES}; make a part smaller")
@@ -79,8 +84,12 @@ def write(module: nn.Module, shape: Any, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(asdict(shape), indent=2) + "\n")
 
 
-def record(folder: Path, images: int) -> dict[str, Any]:
-    """How the weights were made and where the training stands."""
+def record(folder: Path, images: int, done: dict[str, int]) -> dict[str, Any]:
+    """How the weights were made and where the training stands.
+
+    Args:
+        done: steps of parts whose checkpoints are gone: they are shipped as they were.
+    """
     curriculum = [{"from_image": s.start, **asdict(s.world)} for s in CURRICULUM]
     return {
         "made": datetime.now(UTC).date().isoformat(),
@@ -93,14 +102,16 @@ def record(folder: Path, images: int) -> dict[str, Any]:
             "chunk": CHUNK,
             "passes": PASSES,
             "learning_rate": LEARNING_RATE,
-            "schedule": "constant after 200 updates; what is shipped is the running average",
+            "schedule": "flat after 200 updates; falls to zero over the last fifth of a run; "
+            "what is shipped is the running average",
             "curriculum": curriculum,
         },
         "autoencoder": vars(AUTOENCODER_RUN) | {"batch": AUTOENCODER_BATCH},
         "decoder": vars(DECODER_RUN) | {"batch": AUTOENCODER_BATCH},
         "text_layers": vars(PARSER_RUN) | {"batch": PARSER_BATCH},
         "reader": vars(READER_RUN) | {"batch": READER_BATCH},
-        "steps_done": {
+        "steps_done": done
+        | {
             name: int(load(folder / f"{name}.pt")["step"])
             for name in ("autoencoder", "decoder", "parser", "reader", "generator")
             if (folder / f"{name}.pt").exists()

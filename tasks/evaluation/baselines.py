@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -16,6 +16,7 @@ from gill.backbones.image_generator import TextToImage
 from gill.inference.engine import GillEngine
 from gill.inference.results import as_pil
 from gill.inference.settings import Settings
+from gill.mapper import Mapper
 from tasks.evaluation.prompt_scores import best_matches
 from tasks.evaluation.stored import StoredImages
 from tasks.tracking.stage_log import StageLog
@@ -65,6 +66,7 @@ class TrainedGill(EvaluatedModel):
 
     engine: GillEngine
     name: str = "gill"
+    mapper: Mapper | None = None  # another than the engine's
     seeded: bool = True
     blind: bool = False
 
@@ -74,7 +76,7 @@ class TrainedGill(EvaluatedModel):
 
     @override
     def prepare(self, cases: Sequence[Case], context: str, states: Tensor) -> Sample:
-        conditioning = self.engine.conditioning(states)
+        conditioning = self.engine.conditioning(states, self.mapper)
         return lambda seeds: [as_pil(p) for p in self.engine.sample(conditioning, seeds)]
 
 
@@ -170,19 +172,25 @@ def evaluated_models(
     models: Sequence[str],
     pipelines: Sequence[str],
     log: StageLog,
+    mappers: Mapping[str, Mapper],
 ) -> list[EvaluatedModel]:
-    """The models that a recipe names."""
-    known: dict[str, EvaluatedModel] = {
-        "gill": TrainedGill(engine),
-        "generator": GeneratorAlone(engine, log),
-        "retrieval": RetrievalAlone(engine, stored),
-        "truth": GroundTruth(),
+    """The models that a recipe names.
+
+    Args:
+        mappers: those that were trained beside the engine's, by name.
+    """
+    known: dict[str, list[EvaluatedModel]] = {
+        "gill": [TrainedGill(engine)],
+        "mappers": [TrainedGill(engine, name, mapper) for name, mapper in mappers.items()],
+        "generator": [GeneratorAlone(engine, log)],
+        "retrieval": [RetrievalAlone(engine, stored)],
+        "truth": [GroundTruth()],
     }
     others = [
         OtherPipeline(TextToImage(name, engine.device), engine.settings, slug(name.rstrip("/")))
         for name in pipelines
     ]
-    return [*(known[name] for name in models), *others]
+    return [*(model for name in models for model in known[name]), *others]
 
 
 def slug(text: str) -> str:

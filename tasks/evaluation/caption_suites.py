@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 
 from data.io.atomic import write_json
+from data.scenes.captions import things_in
 from gill.evaluation.captioning import (
     caption_frequency_baseline,
     caption_scores,
@@ -15,6 +17,7 @@ from gill.evaluation.retrieval import recall
 from gill.inference.engine import GillEngine
 from tasks.config.evaluation import EvaluateConfig
 from tasks.evaluation.held_out import HeldOut
+from tasks.evaluation.scene_reader import scene_of
 from tasks.tracking.stage_log import StageLog
 
 _TOGETHER = 64
@@ -46,11 +49,32 @@ def score_captioning(
         [{"key": k, "caption": c, "reference": r}
          for k, c, r in zip(held_out.captions.keys, made, references, strict=True)],
     )  # fmt: skip
-    scores = {f"caption_{k}": v for k, v in caption_scores(made, references).items()}
-    for baseline in (caption_frequency_baseline, word_frequency_baseline):
-        floor = caption_scores(baseline(known, count), references)
-        scores[f"{baseline.__name__}_cider"] = floor["cider"]
-    return scores
+    floors = {
+        baseline.__name__: baseline(known, count)
+        for baseline in (caption_frequency_baseline, word_frequency_baseline)
+    }
+    scores: dict[str, float] = {}
+    for part, rows in {"": range(count), **held_out.parts()}.items():
+        end = f"_{part}" if part else ""
+        true = [references[i] for i in rows]
+        found = caption_scores([made[i] for i in rows], true)
+        scores |= {f"caption_{k}{end}": v for k, v in found.items()}
+        for name, floor in floors.items():
+            scores[f"{name}_cider{end}"] = caption_scores([floor[i] for i in rows], true)["cider"]
+    return scores | _objects_named(made, held_out.truths)
+
+
+def _objects_named(captions: Sequence[str], truths: Sequence[str]) -> dict[str, float]:
+    """F1 of the objects that captions of scenes name, by their words."""
+    values = []
+    for caption, truth in zip(captions, truths, strict=True):
+        if truth:
+            said, true = things_in(caption), {g.name for g in scene_of(truth).groups}
+            values.append(2 * len(said & true) / (len(said) + len(true)))
+    if not values:
+        return {}
+    error = stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return {"caption_object_f1": fmean(values), "caption_object_f1_se": error}
 
 
 def score_retrieval(engine: GillEngine, held_out: HeldOut) -> dict[str, float]:
@@ -58,4 +82,8 @@ def score_retrieval(engine: GillEngine, held_out: HeldOut) -> dict[str, float]:
     maps, device = engine.adapters.retrieval, engine.device
     text = maps.embed_text(held_out.captions.states.to(device))
     image = maps.embed_image(held_out.features.to(device))
-    return {f"retrieval_{k}": v for k, v in recall(text.cpu(), image.cpu()).items()}
+    scores: dict[str, float] = {}
+    for part, rows in {"": list(range(len(held_out))), **held_out.parts()}.items():
+        found = recall(text[rows].cpu(), image[rows].cpu())
+        scores |= {f"retrieval_{k}" + (f"_{part}" if part else ""): v for k, v in found.items()}
+    return scores

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
-from data.artifacts import ImageShards
 from data.benchmarks.contexts import Cases, ContextError
-from data.benchmarks.synthetic_contexts import Described, described, dialogues, stories
+from data.benchmarks.synthetic_contexts import dialogues, shown_stories, told_stories
 from data.benchmarks.visdial import read_visdial
 from data.benchmarks.vist import read_vist
 from tasks.config.evaluation import ContextsConfig, EvaluateConfig
 from tasks.tracking.stage_log import StageLog
 
 
-def read_cases(config: EvaluateConfig, images: ImageShards, log: StageLog) -> dict[str, Cases]:
+def read_cases(config: EvaluateConfig, log: StageLog) -> dict[str, Cases]:
     """The cases of the suites that a recipe names.
-
-    Args:
-        images: what synthetic contexts are made of.
 
     Raises:
         ContextError: a suite has no usable case, or its files are not given.
@@ -26,11 +21,9 @@ def read_cases(config: EvaluateConfig, images: ImageShards, log: StageLog) -> di
     chosen = config.contexts
     cases: dict[str, Cases] = {}
     if "synthetic_contexts" in config.suites:
-        known, skipped = described_images(images)
-        for name, make in (("synthetic_story", stories), ("synthetic_dialogue", dialogues)):
-            made = make(known, chosen.cases)
-            both = dict(Counter(made.skipped) + skipped)
-            cases[name] = Cases(made.cases, both, made.samples)
+        cases["told_story"] = told_stories(chosen.cases)
+        cases["shown_story"] = shown_stories(chosen.cases)
+        cases["told_dialogue"] = dialogues(chosen.cases, chosen.rounds)
     if "vist" in config.suites:
         paths = _given(chosen, "vist_stories", "vist_images")
         cases["vist"] = read_vist(*paths, chosen.cases)
@@ -49,20 +42,6 @@ def read_cases(config: EvaluateConfig, images: ImageShards, log: StageLog) -> di
                 "images are there, or leave the suite out of evaluate.suites"
             )
     return cases
-
-
-def described_images(images: ImageShards) -> tuple[list[Described], Counter[str]]:
-    """The images of the test split with the attributes in their captions."""
-    known: list[Described] = []
-    skipped: Counter[str] = Counter()
-    for name in images.names("test"):
-        for row in images.read(name, ["key", "caption", "image"]).to_pylist():
-            item = described(row["key"], row["caption"], row["image"])
-            if isinstance(item, str):
-                skipped[item] += 1
-            else:
-                known.append(item)
-    return known, skipped
 
 
 def _given(config: ContextsConfig, *names: str) -> tuple[Path, Path]:

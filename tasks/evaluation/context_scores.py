@@ -32,11 +32,11 @@ class ContextScores:
 
     def mean(self, measure: str) -> float:
         """Mean over cases and seeds."""
-        return float(self.values[measure].mean())
+        return float(self.values[measure].nanmean())
 
     def deviation(self, measure: str) -> float:
         """Standard deviation, over seeds, of the mean over cases; 0 with one seed."""
-        means = self.values[measure].mean(1)
+        means = self.values[measure].nanmean(1)
         return float(means.std()) if len(means) > 1 else 0.0
 
 
@@ -65,7 +65,7 @@ def context_metrics(scores: Sequence[ContextScores]) -> dict[str, float]:
 
 
 def differences(scores: Sequence[ContextScores]) -> list[Difference]:
-    """Each model's longer contexts against its first, and GILL against the generator alone."""
+    """Each model's longer contexts against its first, and GILL against the other models."""
     by_model: defaultdict[tuple[str, str], list[ContextScores]] = defaultdict(list)
     for row in scores:
         by_model[row.suite, row.model].append(row)
@@ -77,20 +77,22 @@ def differences(scores: Sequence[ContextScores]) -> list[Difference]:
             name = f"{suite}_{model}_{slug(row.context)}_minus_{slug(group[0].context)}"
             what = f"{model}: {row.context} - {group[0].context}"
             found += _differences(name, what, row, group[0])
-        if model == "generator":
+        if model != "gill":
             ours = {row.context: row for row in by_model.get((suite, "gill"), [])}
             for row in group:
                 if row.context in ours:
-                    name = f"{suite}_gill_minus_generator_{slug(row.context)}"
-                    what = f"gill - generator, {row.context}"
+                    name = f"{suite}_gill_minus_{model}_{slug(row.context)}"
+                    what = f"gill - {model}, {row.context}"
                     found += _differences(name, what, ours[row.context], row)
     return found
 
 
 def _differences(name: str, what: str, a: ContextScores, b: ContextScores) -> list[Difference]:
     found = []
-    for measure in a.values:
+    # Of some factors, such as the order of two things, one of them may have no case.
+    for measure in [m for m in a.values if m in b.values]:
         values = a.values[measure].mean(0) - b.values[measure].mean(0)
+        values = values[~values.isnan()]  # of cases that have what is measured
         error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else 0.0
         found.append(
             Difference(f"{name}_{measure}", a.suite, what, measure, float(values.mean()), error)

@@ -142,6 +142,7 @@ class ContextScorer:
             vectors = self.engine.encode_images(images).vectors
             pixels = as_pixels(images, true.pixels.shape[-1])
             values = {SIMILARITY: paired_similarity(vectors, true.vectors)}
+            values |= self.metric_networks.truths(pixels, [case.truth for case in sampled.cases])
             values |= self.metric_networks.pairs(pixels, true.pixels)
             shown = [thumbnail(image) if seed == 0 else None for image in images]
             table = {
@@ -157,6 +158,7 @@ def _read(sampled: SampledContext, paths: Sequence[Path]) -> ContextScores:
     tables = [read_table(path) for path in paths]
     measures = [n for n in tables[0].column_names if n not in {"key", "image"}]
     values = {m: torch.tensor(np.stack([t.column(m).to_numpy() for t in tables])) for m in measures}
+    values = {m: v for m, v in values.items() if not v.isnan().all()}  # factors that no case has
     keys, images = (tables[0].column(n).to_pylist() for n in ("key", "image"))
     if keys != [case.key for case in sampled.cases]:
         raise ShardError(

@@ -21,7 +21,8 @@ from gill.mapper import Mapper
 from tasks.config.evaluation import EvaluateConfig
 from tasks.evaluation.held_out import HeldOut
 from tasks.evaluation.metric_networks import MetricNetworks, as_pixels
-from tasks.evaluation.prompt_scores import seeds_of
+from tasks.evaluation.prompt_scores import best_matches, seeds_of
+from tasks.evaluation.scene_reader import MEASURES
 from tasks.evaluation.stored import StoredImages
 from tasks.evaluation.thumbnails import thumbnail
 from tasks.runner.shard_map import CHUNK, ChunkedWork
@@ -33,17 +34,8 @@ TO_TEXT = "image_text_similarity"
 GILL = "gill"
 
 
-@dataclass(frozen=True)
-class Condition:
-    """What a set of images is sampled from.
-
-    Attributes:
-        of: the conditioning ``(rows, num_targets, target_dim)`` of some prompts.
-        guidance_scale: another one than the recipe's.
-    """
-
-    of: Callable[[slice], Tensor]
-    guidance_scale: float | None = None
+Condition = Callable[[slice, Sequence[int]], Tensor]
+"""Images ``(rows, 3, s, s)`` in [0, 1] of some held-out prompts, with a seed for each."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +60,7 @@ class GenerationSuite:
 
     Attributes:
         baselines: mappers that are compared with the engine's, by name.
+        mean_target: of the training pairs ``(num_targets, target_dim)``.
     """
 
     engine: GillEngine
@@ -75,22 +68,36 @@ class GenerationSuite:
     held_out: HeldOut
     stored: StoredImages
     metric_networks: MetricNetworks
+    mean_target: Tensor
 
     def conditions(self) -> dict[str, Condition]:
-        """GILL, each baseline mapper, the ceiling (own text encoder) and the floor (no text)."""
-        states, targets = self.held_out.captions.states, self.held_out.targets
-        empty = self.engine.generator.encode_text([""]).float().cpu()
+        """GILL, each baseline mapper, the ceiling, the floors, and the best retrieved image.
 
-        def mapped(mapper: Mapper | None, rows: slice) -> Tensor:
-            return self.engine.conditioning(states[rows], mapper)
+        The ceiling is the generator's own text encoder; the floors are the mean of all targets,
+        which no caption has a part in, and no text at all.
+        """
+        engine, targets = self.engine, self.held_out.targets
+        captions = self.held_out.captions
+        empty = engine.generator.encode_text([""]).float().cpu()[0]
+
+        def mapped(mapper: Mapper | None, rows: slice, seeds: Sequence[int]) -> Tensor:
+            return engine.sample(engine.conditioning(captions.states[rows], mapper), seeds)
+
+        def same(target: Tensor, rows: slice, seeds: Sequence[int], **changes: float) -> Tensor:
+            return engine.sample(target.expand(len(seeds), -1, -1), seeds, **changes)
+
+        def retrieved(rows: slice, _: Sequence[int]) -> Tensor:
+            part = captions.rows(rows)
+            keys = [match.key for match in best_matches(engine, part.states, part.keys)]
+            return as_pixels(self.stored.opened(keys), engine.generator.image_size)
 
         return {
-            GILL: Condition(partial(mapped, None)),
-            **{name: Condition(partial(mapped, mapper)) for name, mapper in self.baselines.items()},
-            "own_text_encoder": Condition(lambda rows: targets[rows]),
-            "unconditional": Condition(
-                lambda rows: empty.expand(rows.stop - rows.start, -1, -1), guidance_scale=1.0
-            ),
+            GILL: partial(mapped, None),
+            **{name: partial(mapped, mapper) for name, mapper in self.baselines.items()},
+            "own_text_encoder": lambda rows, seeds: engine.sample(targets[rows], seeds),
+            "mean_target": partial(same, self.mean_target),
+            "unconditional": partial(same, empty, guidance_scale=1.0),
+            "retrieved": retrieved,
         }
 
     def sample(self, config: EvaluateConfig, out: Path, log: StageLog) -> list[dict[str, ImageSet]]:
@@ -118,11 +125,7 @@ class GenerationSuite:
 
     def _chunk(self, condition: Condition, seed: int, keep: bool, rows: slice) -> pa.Table:
         engine, captions = self.engine, self.held_out.captions.rows(rows)
-        changes = (
-            {} if condition.guidance_scale is None else {"guidance_scale": condition.guidance_scale}
-        )
-        seeds = seeds_of(seed, range(rows.start, rows.stop))
-        images = engine.sample(condition.of(rows), seeds, **changes)
+        images = condition(rows, seeds_of(seed, range(rows.start, rows.stop)))
         pooled, vectors = engine.encode_images(images)
         true = engine.vision.project(self.held_out.features[rows]).cpu()
         text = engine.vision.text(captions.captions).cpu()
@@ -130,6 +133,7 @@ class GenerationSuite:
             TO_TRUE: paired_similarity(vectors, true),
             TO_TEXT: paired_similarity(vectors, text),
         }
+        values |= self.metric_networks.truths(images, self.held_out.truths[rows])
         if self.metric_networks.pairwise:
             values |= self.metric_networks.pairs(images, self._true_pixels(rows))
         shown = [thumbnail(as_pil(image)) if keep else None for image in images]
@@ -162,6 +166,10 @@ class GenerationSuite:
             if name != GILL:
                 difference = sets[GILL].values[TO_TRUE] - made.values[TO_TRUE]
                 scores |= _mean(f"gill_minus_{name}_image_image", difference)
+                for measure in MEASURES:
+                    if measure in made.values:
+                        difference = sets[GILL].values[measure] - made.values[measure]
+                        scores |= _mean(f"gill_minus_{name}_{measure}", difference)
         true = scorer.project(features).cpu()
         text = scorer.text(self.held_out.captions.captions).cpu()
         return scores | _mean("true_image_text_similarity", paired_similarity(true, text))
@@ -197,5 +205,9 @@ def _read(table: pa.Table) -> ImageSet:
 
 
 def _mean(name: str, values: Tensor) -> dict[str, float]:
+    """Mean and standard error of the values that are there; nothing where none is."""
+    values = values[~values.isnan()]
+    if not len(values):
+        return {}
     error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else 0.0
     return {name: float(values.mean()), f"{name}_se": error}

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from torch import Tensor
+
 from data.manifest import Manifest
 from gill.decision import CHOICES, confident_label
 from gill.inference.engine import GillEngine
 from gill.mapper import Mapper
 from tasks.config.evaluation import EvaluateConfig
+from tasks.evaluation.contact_sheet import cards, contact_sheet
 from tasks.evaluation.decision_labels import votes_of
 from tasks.evaluation.decision_scores import held_out_metrics
 from tasks.evaluation.generated_images import GILL, TO_TRUE, GenerationSuite, ImageSet, over_seeds
-from tasks.evaluation.held_out import HeldOut
+from tasks.evaluation.held_out import Captions, HeldOut
 from tasks.evaluation.metric_networks import MetricNetworks
 from tasks.evaluation.prompt_scores import score_prompts
 from tasks.evaluation.rendering import Cell
@@ -38,6 +41,7 @@ class HeldOutSuites:
     engine: GillEngine
     held_out: HeldOut
     stored: StoredImages
+    mean_target: Tensor
     out: Path
     log: StageLog
 
@@ -49,15 +53,25 @@ class HeldOutSuites:
         Args:
             baselines: mappers that are compared with the engine's, by name.
         """
-        held_out = self.held_out.first(self.config.images)
-        suite = GenerationSuite(self.engine, baselines, held_out, self.stored, metric_networks)
+        held_out = self._generated
+        suite = GenerationSuite(
+            self.engine, baselines, held_out, self.stored, metric_networks, self.mean_target
+        )
         sampled = suite.sample(self.config, self.out, self.log)
         report.worst(self._worst(held_out, sampled[0]))
         shown: Columns = {
-            name: [opened(p) for p in made.images[: self.config.gallery]]
-            for name, made in sampled[0].items()
+            **self._beside(held_out.captions),
+            **{
+                name: [opened(p) for p in made.images[: self.config.gallery]]
+                for name, made in sampled[0].items()
+            },
         }
         return over_seeds([suite.scores(sets) for sets in sampled]), shown
+
+    @property
+    def _generated(self) -> HeldOut:
+        """The captions that images are generated for."""
+        return self.held_out.of(self.config.sources).first(self.config.images)
 
     def _worst(self, held_out: HeldOut, sets: Mapping[str, ImageSet]) -> Columns:
         similarity = sets[GILL].values[TO_TRUE]
@@ -87,20 +101,21 @@ class HeldOutSuites:
         choices = probabilities.argmax(-1).tolist()
         metrics = {"retrieved_image_text_similarity": fmean(r["retrieved_score"] for r in scored)}
         metrics |= held_out_metrics(labels, choices, [r["nearest"] for r in scored], made.metrics)
-        first = [row["retrieved_key"] for row in scored[: self.config.gallery]]
+        count = min(self.config.gallery, sum(row["image"] is not None for row in scored))
+        generated = [opened(row["image"] or b"") for row in scored[:count]]
+        retrieved = [*self.stored.opened([row["retrieved_key"] for row in scored[:count]])]
+        shown = cards(prompts.captions, generated, retrieved, probabilities.tolist())
+        self.log.figure("contact_sheet", contact_sheet(shown))
         return metrics, {
-            "retrieved": [*self.stored.opened(first)],
+            **self._beside(prompts, count),
+            GILL: [*generated],
+            "retrieved": [*retrieved],
             "decision": [f"{CHOICES[c]} ({float(p[c]):.2f})"
-                         for c, p in zip(choices, probabilities, strict=True)],
-            "votes say": ["same" if x is None else CHOICES[x] for x in labels],
+                         for c, p in zip(choices[:count], probabilities[:count], strict=True)],
+            "votes say": ["same" if x is None else CHOICES[x] for x in labels[:count]],
         }  # fmt: skip
 
-    def gallery(self, columns: Columns) -> Columns:
-        """Columns beside their prompts and true images, as many rows as all of them have."""
-        count = min(self.config.gallery, *(len(values) for values in columns.values()))
-        captions = self.held_out.captions.rows(slice(count))
-        return {
-            "prompt": [*captions.captions],
-            "true image": [*self.stored.opened(captions.keys)],
-            **{name: values[:count] for name, values in columns.items()},
-        }
+    def _beside(self, captions: Captions, count: int | None = None) -> Columns:
+        """The first prompts and their true images."""
+        first = captions.rows(slice(self.config.gallery if count is None else count))
+        return {"prompt": [*first.captions], "true image": [*self.stored.opened(first.keys)]}

@@ -15,6 +15,7 @@ from gill.backbones.vision import VisionEncoder
 from gill.evaluation.images import paired_similarity, perceptual_distance
 from tasks.config.evaluation import MetricNetworksConfig
 from tasks.config.parts import RuntimeConfig, VisionConfig
+from tasks.evaluation.scene_reader import SceneMeasure
 from tasks.parts.devices import device_of
 from tasks.parts.loading import load_vision
 
@@ -29,12 +30,14 @@ class MetricNetworks:
         stand_in: the scorer, whose layers make the perceptual distance that is not LPIPS, or None.
         inception: FID's network, which gives features of images, where there is one.
         lpips, clip: the other standard networks that there are.
+        scenes: what reads images of the embedded world, where a recipe asks for it.
     """
 
     stand_in: VisionEncoder | None
     inception: Features | None
     lpips: Distance | None
     clip: VisionEncoder | None
+    scenes: SceneMeasure | None = None
 
     @classmethod
     def load(
@@ -55,12 +58,17 @@ class MetricNetworks:
             clip=load_vision(VisionConfig(name=name, pretrained=pretrained), runtime)
             if config.clip
             else None,
+            scenes=SceneMeasure.load(device) if config.scenes else None,
         )
 
     @property
     def pairwise(self) -> bool:
         """Whether there is one that compares each image with the true one."""
         return any((self.stand_in, self.lpips, self.clip))
+
+    def truths(self, made: Tensor, truths: Sequence[str]) -> dict[str, Tensor]:
+        """Values ``(n,)``, NaN where a truth has no such factor, of images ``(n, 3, s, s)``."""
+        return {} if self.scenes is None else self.scenes(made, truths)
 
     def pairs(self, made: Tensor, true: Tensor) -> dict[str, Tensor]:
         """A value ``(n,)`` for each image, of images ``(n, 3, s, s)`` in [0, 1]."""

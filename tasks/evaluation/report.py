@@ -21,6 +21,10 @@ from tasks.evaluation.report_sections import (
 from tasks.tracking.stage_log import StageLog
 
 TITLE = "Evaluation of GILL"
+TITLES = {
+    "decisions": "Held-out prompts: GILL's image, the retrieved one, and what it decides",
+    "gallery": "Held-out captions: images by what they are made from",
+}
 _SHOWN = 12
 
 
@@ -46,9 +50,9 @@ class Report:
             self._galleries += context_gallery(suite, members, _SHOWN)
             self.log.figure(suite, context_plot(members))
 
-    def gallery(self, columns: Mapping[str, Sequence[Cell]]) -> None:
-        """Take the gallery of the held-out captions."""
-        self._galleries.append(Section("Held-out captions", tables=[_table(columns)]))
+    def gallery(self, name: str, columns: Mapping[str, Sequence[Cell]]) -> None:
+        """Take a gallery of held-out captions, ``decisions`` or ``gallery``."""
+        self._galleries.append(Section(TITLES[name], tables=[_table(columns)]))
 
     def worst(self, columns: Mapping[str, Sequence[Cell]]) -> None:
         """Take the held-out captions that GILL's images fit least."""

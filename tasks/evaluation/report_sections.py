@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TITLES = {
-    "synthetic_story": "Context study in the form of VIST (images of the test split)",
-    "synthetic_dialogue": "Context study in the form of VisDial (images of the test split)",
+    "told_story": "Stories whose cast is told (embedded world)",
+    "shown_story": "Stories whose cast is only shown (embedded world)",
+    "told_dialogue": "Dialogues (embedded world)",
     "vist": "VIST",
     "visdial": "VisDial",
 }
@@ -150,7 +151,7 @@ def context_effects(rows: Sequence[ContextScores]) -> list[Section]:
 def _verdict(found: Difference) -> str:
     if abs(found.mean) < 2 * found.error or found.mean == 0:
         return "none"
-    better = (found.mean > 0) == found.measure.endswith("similarity")
+    better = (found.mean > 0) != found.measure.endswith(("distance", "lpips"))
     return "better" if better else "worse"
 
 

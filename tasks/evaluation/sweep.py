@@ -13,6 +13,7 @@ from scipy.stats import sem
 from data.artifacts import Artifact
 from data.io.atomic import write_json
 from data.shards import read_table
+from tasks.evaluation.context_scores import SIMILARITY
 from tasks.evaluation.generated_images import IMAGES, TO_TRUE
 from tasks.paths import var_folder
 from tasks.tracking import mlflow_runs
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAIRED = "similarity less the recipe's"
+OF_CONTEXTS = (SIMILARITY, "object_f1")  # of the many measures of each context
 
 
 @dataclass(frozen=True)
@@ -53,17 +55,23 @@ class Point:
 
 
 def headline(stages: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """What a pipeline run says about its mapper: held-out losses, retrieval and images."""
+    """What a pipeline run says about its mapper: held-out losses, retrieval, images, contexts."""
     found = {"l_g": stages["mapper"]["validation_l_g"]}
     found |= {
         name: stages["adapters"][f"validation_{name}"]
         for name in ("t2i_r1", "t2i_r10")
         if f"validation_{name}" in stages["adapters"]
     }
-    return found | {
-        name.removeprefix("gill_"): value
+    means = {
+        name: value
         for name, value in stages["evaluate"].items()
-        if name.startswith("gill_") and "_minus_" not in name and not name.endswith(("_se", "_sd"))
+        if "_minus_" not in name and not name.endswith(("_se", "_sd"))
+    }
+    found |= {n.removeprefix("gill_"): v for n, v in means.items() if n.startswith("gill_")}
+    return found | {
+        name.replace("_gill_", "_"): value
+        for name, value in means.items()
+        if "_gill_" in name and name.endswith(OF_CONTEXTS)
     }
 
 

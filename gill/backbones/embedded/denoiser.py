@@ -10,7 +10,9 @@ from torch import Tensor, nn
 CAPTION_DROPOUT = 0.1
 ROW_DROPOUT = 0.04  # of each row by itself: captions that do not say all are drawn too
 WEIGHT_CAP = 5.0
-CONDITION_NOISE = 0.4
+CONDITION_NOISE = 0.15
+UNSURE_OF_ORDER, UNSURE_OF_CAPTION = 0.4, 0.6  # shares of the images
+SHRUNK, STRAY = 0.7, 1.0  # how far rows go to the mean, and deviations of the noise, at most
 
 
 class MovingAverage(nn.Module):
@@ -37,6 +39,31 @@ class MovingAverage(nn.Module):
         ours: list[Tensor] = list(self.average.parameters())
         theirs: list[Tensor] = list(module.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - decay)
+
+
+def unsure(rows: Tensor, swapped: Tensor) -> Tensor:
+    """Rows as they come from a mapper that is not sure what the caption says.
+
+    What minimises a squared distance to the rows is their mean over all that may be true. For some
+    images, rows are mixed with those of another order of their groups; the share of the true rows
+    has density 2w, so that ``w`` of the images with a mixture ``w`` to ``1 - w`` of two orders have
+    the first of them, and the UNet learns what a mixture means. For some, each row is drawn
+    towards the mean of the batch and noise of the rows' own covariance is added: what a mapper
+    makes is a little of everything that a caption can say, and noise of all directions alike would
+    teach the UNet to read rows by their nearest class instead of taking classes apart.
+
+    Args:
+        rows, swapped: ``(n, rows, width)``; ``swapped`` equals ``rows`` where there is one order.
+    """
+    count, length = rows.shape[:2]
+    share = torch.rand(count, 1, 1).sqrt()
+    share = torch.where(torch.rand(count, 1, 1) < UNSURE_OF_ORDER, share, 1.0)
+    mixed = share * rows + (1 - share) * swapped
+    mean = rows.mean(0)
+    likely = 1 - SHRUNK * torch.rand(count, length, 1)
+    stray = torch.einsum("ij,jlw->ilw", torch.randn(count, count) / count**0.5, rows - mean)
+    hesitant = mean + likely * (mixed - mean) + STRAY * torch.rand(count, 1, 1) * stray
+    return torch.where(torch.rand(count, 1, 1) < UNSURE_OF_CAPTION, hesitant, mixed)
 
 
 def velocity_loss(

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from gill.backbones.embedded.autoencoder import AutoencoderShape, SceneAutoencoder
+from gill.backbones.embedded.codes import TruthCodes, TruthSizes
 from gill.backbones.embedded.reader import ReaderShape, SceneReader
+from gill.backbones.embedded.row_denoiser import RowDenoiser, read_through
 from gill.backbones.embedded.text_encoder import SceneTextEncoder, TextLayers, TextShape
 from gill.backbones.image_generator import ImageGenerator
 from gill.backbones.packages import packaged
@@ -123,14 +125,21 @@ def load_text_encoder(folder: Path) -> tuple[SceneTextEncoder, Any]:
     return encoder.eval(), tokenizer
 
 
-def load_unet(folder: Path) -> Any:
-    """The shipped UNet, a diffusers folder."""
+def load_codes(folder: Path) -> TruthCodes:
+    """The code in which the shipped text layers and the shipped UNet meet."""
+    codes = TruthCodes(TruthSizes(**_shape(folder)))
+    load_weights(codes, folder / WEIGHTS)
+    return codes
+
+
+def load_unet(folder: Path, codes: TruthCodes) -> Any:
+    """The shipped UNet, a diffusers folder, which reads its rows through the code's denoiser."""
     from diffusers import UNet2DConditionModel
     from diffusers.models.attention_processor import AttnProcessor
 
     unet = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
     unet.set_attn_processor(AttnProcessor())
-    return unet
+    return read_through(unet, RowDenoiser(codes))
 
 
 def load_reader(folder: Path) -> SceneReader:
@@ -141,12 +150,12 @@ def load_reader(folder: Path) -> SceneReader:
 
 
 def load_embedded(folder: Path) -> ImageGenerator:
-    """The shipped generator: folders ``vae``, ``unet``, ``text_layers`` and ``scheduler``."""
+    """The shipped generator: ``vae``, ``unet``, ``text_layers``, ``codes`` and ``scheduler``."""
     from diffusers import UniPCMultistepScheduler
 
     encoder, tokenizer = load_text_encoder(folder / "text_layers")
     return assemble(
-        load_unet(folder / "unet"),
+        load_unet(folder / "unet", load_codes(folder / "codes")),
         load_autoencoder(folder / "vae"),
         encoder,
         tokenizer,

@@ -1,4 +1,4 @@
-"""Images and files of contexts, and the study made from captions."""
+"""Images and files of contexts."""
 
 import io
 import os

@@ -1,50 +1,67 @@
-"""Stories and dialogues made from captions of the data."""
+"""Stories and dialogues of the embedded world."""
+
+import json
+
+import numpy as np
 
 from data.benchmarks.contexts import ContextImage
-from data.benchmarks.synthetic_contexts import described, dialogues, stories
+from data.benchmarks.synthetic_contexts import dialogues, shown_stories, told_stories
+from data.scenes.captions import ground_forms, things_in
+from data.scenes.grammar import Scene, is_new
+from data.scenes.painter import paint
+
+COUNT = 40
 
 
-def items(style, theme, names, keywords="x"):
-    return [described(f"{style}/{n}", f"{n}, {keywords}, {style} of {theme}", b"") for n in names]
+def names(scene):
+    return {group.name for group in scene.groups}
 
 
-def test_captions_are_taken_apart():
-    found = described("k", "cocktail glass, alcohol, bar, 3d emoji of drink", b"")
-    assert (found.title, found.keywords) == ("cocktail glass", ("alcohol", "bar"))
-    assert (found.style, found.theme) == ("3d emoji", "drink")
-    assert described("k", "brown leaves, clip art", b"").theme == ""
-    assert described("k", "a photograph of a dog", b"") == "no style"
+def truth_of(case):
+    return Scene.from_dict(json.loads(case.truth))
 
 
-def test_stories_share_a_theme_or_else_a_style_and_do_not_tell_it():
-    fruit = items("emoji", "fruit", [f"fruit {i}" for i in range(6)])
-    mixed = [*items("emoji", "tool", ["saw"]), *items("clip art", "sea", ["ship", "fish"])]
-    found = stories([*fruit, *mixed], count=100)
-    assert found.skipped == {"fewer than five images of its style": 2}
-    assert len(found.cases) == 7
-    for case in found.cases:
-        texts, interleaved = case.contexts["5 captions"], case.contexts["5 captions, 4 images"]
-        shown = [p.name for p in interleaved if isinstance(p, ContextImage)]
-        assert len(shown) == 4
-        assert case.target.name not in shown
-        assert {n.partition("/")[0] for n in [case.key, *shown]} == {"emoji"}
-        assert not any("emoji" in t for t in texts)
-        assert texts[-1] == case.key.partition("/")[2]
-        if case.key != "emoji/saw":
-            assert all("fruit" in t for t in texts)
-    again = stories([*fruit, *mixed], count=100)
-    assert again == found
-    assert stories([*fruit, *mixed], count=100, seed=1) != found
-    assert len(stories(fruit, count=2).cases) == 2
+def text_of(pieces):
+    return " ".join(piece for piece in pieces if isinstance(piece, str))
 
 
-def test_dialogues_tell_one_more_attribute_each_round():
-    found = dialogues([*items("emoji", "fruit", ["plum"], "blue, sweet"),
-                       described("c", "leaf, green, clip art", b""),
-                       described("d", "pear, emoji of fruit", b"")], count=9)  # fmt: skip
-    assert found.skipped == {"no theme": 1, "no keyword": 1}
-    (case,) = found.cases
-    assert list(case.contexts) == ["1 round", "2 rounds", "4 rounds"]
-    answers = [line[3:] for line in case.contexts["4 rounds"][0].split("\n") if line[0] == "A"]
-    assert answers == ["emoji", "fruit", "blue, sweet", "plum"]
-    assert case.contexts["4 rounds"][0].startswith(case.contexts["2 rounds"][0])
+def test_a_told_story_follows_from_all_captions_and_not_from_the_last():
+    for case in told_stories(COUNT).cases:
+        scene = truth_of(case)
+        assert is_new(scene)
+        assert not things_in(text_of(case.contexts["1 caption"]))
+        assert any(form in case.contexts["1 caption"][0] for form in ground_forms(scene.ground))
+        assert things_in(text_of(case.contexts["5 captions"])) == names(scene)
+        assert np.array_equal(np.asarray(case.target.open()), paint(scene))
+
+
+def test_a_shown_story_names_nothing_and_its_images_show_the_cast():
+    for case in shown_stories(COUNT).cases:
+        pieces = case.contexts["5 captions, 4 images"]
+        assert not things_in(text_of(pieces))
+        images = [piece for piece in pieces if isinstance(piece, ContextImage)]
+        assert len(images) == 4
+        assert case.target.name not in {image.name for image in images}
+        scene = truth_of(case)
+        cast = [np.asarray(image.open()) for image in images]
+        assert all((pixels != paint(scene)).any() for pixels in cast), "another ground"
+
+
+def test_a_dialogue_tells_everything_in_ten_rounds_and_less_in_fewer():
+    found = dialogues(COUNT, (1, 5, 10)).cases
+    known = {"1 round": 0, "5 rounds": 0, "10 rounds": 0}
+    for case in found:
+        scene = truth_of(case)
+        (whole,) = case.contexts["10 rounds"]
+        assert whole.count("Q: ") == 10
+        assert things_in(whole) == names(scene)
+        assert any(form in whole for form in ground_forms(scene.ground))
+        for name in known:
+            known[name] += things_in(case.contexts[name][0]) == names(scene)
+        assert whole.startswith(case.contexts["5 rounds"][0])
+    assert known["1 round"] < known["5 rounds"] < known["10 rounds"] == COUNT
+
+
+def test_cases_are_the_same_every_time_and_differ_from_one_another():
+    assert told_stories(3) == told_stories(3)
+    assert len({case.truth for case in told_stories(COUNT).cases}) == COUNT

@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 from PIL import Image
 
+from data.scenes.captions import things_in
 from data.scenes.grammar import Scene, is_new
 from data.scenes.painter import paint
 from data.sources.scenes import ScenesAndDrawings
@@ -16,16 +17,16 @@ SOURCE = ScenesAndDrawings(scenes=60)
 
 def test_a_scene_is_stored_with_its_truth():
     rows = [row for row in islice(SOURCE.pairs("train"), 30) if row.truth]
-    assert len(rows) == 20
+    assert len(rows) == 24
     for row in rows:
         scene = Scene.from_dict(json.loads(row.truth))
         with Image.open(io.BytesIO(row.image)) as image:
             assert np.array_equal(np.asarray(image), paint(scene))
-        assert any(group.name.split()[-1] in row.caption for group in scene.groups)
+        assert things_in(row.caption) == {group.name for group in scene.groups}
 
 
 def test_splits_have_scenes_beside_drawings_and_new_compositions_are_held_out():
-    for split, count, drawings in (("train", 60, 3865), ("validation", 6, 600), ("test", 12, 500)):
+    for split, count, drawings in (("train", 60, 1289), ("validation", 6, 200), ("test", 12, 167)):
         rows = list(SOURCE.pairs(split))
         scenes = [row for row in rows if row.truth]
         assert (len(scenes), len(rows) - len(scenes)) == (count, drawings), split
@@ -37,7 +38,9 @@ def test_splits_have_scenes_beside_drawings_and_new_compositions_are_held_out():
 
 
 def test_the_first_rows_of_a_split_are_a_mixture():
-    assert [bool(row.truth) for row in islice(SOURCE.pairs("test"), 6)] == [True, True, False] * 2
+    assert [bool(row.truth) for row in islice(SOURCE.pairs("test"), 10)] == (
+        [True] * 4 + [False]
+    ) * 2
 
 
 def test_a_limit_and_the_number_of_scenes_are_part_of_the_identity():

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gill.backbones import decoding_in_parts, image_generator
+from gill.backbones import decoding_in_parts
+from gill.backbones.embedded.generator import load_embedded
 from gill.backbones.image_generator import (
     ImageGenerator,
     UnsuitableGeneratorError,
@@ -17,7 +18,7 @@ from gill.backbones.pipelines import check_pipeline
 from gill.backbones.testing import micro_models
 from gill.backbones.testing.micro_generators import REFUSED, built, flux, sd2, sd3, sdxl
 from gill.backbones.whole import IncompleteWeightsError
-from tasks.parts.identity import GENERATOR
+from tasks.parts.identity import WEIGHTS
 
 CPU = torch.device("cpu")
 # rows and width of a target, width of the pooled embedding
@@ -192,12 +193,12 @@ def test_a_missing_folder_a_single_file_and_a_folder_without_a_pipeline_are_name
 
 @pytest.fixture(scope="module")
 def generator():
-    return image_generator.load_embedded(GENERATOR)
+    return load_embedded(WEIGHTS)
 
 
 def test_a_generated_image_depends_on_its_seed_and_prompt_alone(generator):
     embeds = generator.encode_text(["red apple", "flag of france", "cat"])
-    assert embeds.shape == (3, generator.num_tokens, generator.dim) == (3, 32, 384)
+    assert embeds.shape == (3, generator.num_tokens, generator.dim) == (3, 5, 256)
     together = generator.generate(embeds, [1, 2, 3], 3.0, 3)
     assert together.shape == (3, 3, 64, 64)
     assert 0 <= float(together.min()) <= float(together.max()) <= 1
@@ -218,7 +219,7 @@ def test_prompt_embeddings_equal_the_pipelines_own_text_path(generator):
 
 
 def test_embeddings_of_another_shape_are_refused(generator):
-    with pytest.raises(ValueError, match=r"\(77, 768\).*\(32, 384\)"):
+    with pytest.raises(ValueError, match=r"\(77, 768\).*\(5, 256\)"):
         generator.generate(torch.zeros(1, 77, 768), [0], 1.0, 1)
 
 

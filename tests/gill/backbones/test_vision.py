@@ -1,14 +1,20 @@
 """The frozen vision encoder and scorer, with the real weights of the embedded one."""
 
+import io
+
 import pytest
 import torch
+from PIL import Image
 
 from data.sources.embedded_pack import EmbeddedPack
 from gill.backbones import vision
 from gill.backbones.testing import micro_models
 from gill.evaluation.retrieval import recall
 from tasks.parts.identity import HEADS
-from tasks.training.embedded_backbones import _images
+
+
+def _images(pairs):
+    return [Image.open(io.BytesIO(pair.image)).convert("RGB") for pair in pairs]
 
 
 @pytest.fixture(scope="module")

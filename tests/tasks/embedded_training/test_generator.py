@@ -26,7 +26,7 @@ def micro(monkeypatch):
 
 
 def weights(folder):
-    return torch.load(folder / "generator.pt", weights_only=False)
+    return torch.load(folder / "generator.pt", weights_only=True)
 
 
 def equal(a, b):

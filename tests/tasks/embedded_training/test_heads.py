@@ -5,7 +5,7 @@ import torch
 
 from data.scenes.contrasts import FACTORS
 from data.scenes.grammar import World
-from gill.backbones.fitting import ProjectionHeads
+from gill.backbones.embedded.heads import ProjectionHeads
 from tasks.embedded_training.heads import Features, measured, short_captions
 
 SCENES = [World(40).scene("train", i) for i in range(60)]

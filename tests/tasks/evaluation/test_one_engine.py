@@ -64,14 +64,14 @@ def always_retrieve(self, states, model=None):
 CHANGES = [
     ("sample", flat, ("generation", "synthetic_contexts"),
      ("gill_image_image_similarity", "own_text_encoder_image_image_similarity",
-      "synthetic_story_gill_1_caption_image_similarity",
-      "synthetic_story_generator_1_caption_image_similarity")),
+      "told_story_gill_1_caption_image_similarity",
+      "told_story_generator_1_caption_image_similarity")),
     ("conditioning", mean_conditioning, ("generation",),
      ("gill_image_image_similarity", "linear_mapper_image_image_similarity")),
     ("img_states", no_states, ("synthetic_contexts",),
-     ("synthetic_story_gill_1_caption_image_similarity",)),
+     ("told_story_gill_1_caption_image_similarity",)),
     ("retrieve", first_of_index, ("decisions", "synthetic_contexts"),
-     ("retrieved_image_text_similarity", "synthetic_story_retrieval_1_caption_image_similarity")),
+     ("retrieved_image_text_similarity", "told_story_retrieval_1_caption_image_similarity")),
     ("caption", common_words, ("captioning",),
      ("caption_bleu_1", "caption_meteor_exact")),
 ]  # fmt: skip

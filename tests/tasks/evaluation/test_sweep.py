@@ -56,10 +56,21 @@ def test_the_headline_is_about_the_mapper():
                 "gill_fid": 9.0,
                 "gill_minus_x_similarity": 1.0,
                 "own_text_encoder_similarity": 0.3,
+                "story_gill_5_captions_image_similarity": 0.5,
+                "story_gill_5_captions_image_similarity_sd": 0.01,
+                "story_gill_5_captions_lpips": 0.6,
+                "story_gill_minus_linear_5_captions_image_similarity": 0.2,
+                "story_linear_5_captions_image_similarity": 0.3,
             },
         }
     )
-    assert found == {"l_g": 5.0, "t2i_r10": 0.4, "similarity": 0.1, "fid": 9.0}
+    assert found == {
+        "l_g": 5.0,
+        "t2i_r10": 0.4,
+        "similarity": 0.1,
+        "fid": 9.0,
+        "story_5_captions_image_similarity": 0.5,
+    }
 
 
 def test_only_what_every_run_has_is_compared():

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from data.benchmarks.contexts import Case, Cases
-from data.benchmarks.synthetic_contexts import QUESTIONS, stories
+from data.benchmarks.synthetic_contexts import told_stories
 from gill.evaluation.images import frechet_distance
 from tasks.config.evaluation import ContextsConfig, MetricNetworksConfig
 from tasks.evaluation import context_suites
 from tasks.evaluation.baselines import evaluated_models, slug
-from tasks.evaluation.context_cases import described_images
 from tasks.evaluation.context_suites import context_states
 from tasks.evaluation.generated_images import IMAGES, GenerationSuite
 from tasks.evaluation.held_out import read_captions, read_held_out
@@ -42,14 +41,12 @@ def test_all_suites_report(evaluated):
         "caption_meteor_exact", "retrieval_t2i_r1", "gill_image_image_similarity",
         "gill_image_image_similarity_sd", "gill_frechet_tiny_distance",
         "gill_perceptual_tiny_distance", "decision_macro_f1", "decision_score_threshold_macro_f1",
-        "synthetic_story_gill_5_captions_4_images_image_similarity",
-        "synthetic_dialogue_generator_4_rounds_image_similarity_sd",
+        "told_story_gill_5_captions_4_images_image_similarity",
+        "told_dialogue_generator_10_rounds_image_similarity_sd",
     ):  # fmt: skip
         assert math.isfinite(metrics[name]), name
-    assert metrics["synthetic_story_truth_1_caption_image_similarity"] == pytest.approx(
-        1.0, abs=1e-5
-    )
-    assert metrics["synthetic_story_truth_1_caption_perceptual_tiny_distance"] == 0.0
+    assert metrics["told_story_truth_1_caption_image_similarity"] == pytest.approx(1.0, abs=1e-5)
+    assert metrics["told_story_truth_1_caption_perceptual_tiny_distance"] == 0.0
     # Text-only models take no images.
     assert not any("generator_5_captions_4_images" in name for name in metrics)
 
@@ -60,18 +57,19 @@ def test_the_report_stands_beside_the_paper(evaluated):
     text = (context.out / "report.md").read_text()
     assert context.log.documents == {"report.html": page, "report.md": text}
     assert "| GILL | 0.581 | 0.612 | 0.641 | 0.702 | 0.696 | 0.693 |" in text
-    assert "Context study in the form of VIST" in text
+    assert "Stories whose cast is only shown" in text
     assert "VIST was not part of this run" in text
     assert "the worst" in text
-    assert f"{metrics['synthetic_story_gill_1_caption_image_similarity']:.3f}" in text
+    assert f"{metrics['told_story_gill_1_caption_image_similarity']:.3f}" in text
     assert page.count("<img") > 100
-    assert all(question in page for question in QUESTIONS)  # words stand beside their images
-    panels = context.log.figures["synthetic_story"].axes
+    words = told_stories(1).cases[0].contexts["5 captions"]
+    assert all(sentence in page for sentence in words)  # they stand beside their images
+    panels = context.log.figures["told_story"].axes
     assert [axes.get_title() for axes in panels] == [
         "image similarity",
         "perceptual tiny distance",
     ]
-    assert len(panels[0].containers) == 3  # the truth is no baseline
+    assert len(panels[0].containers) == 4  # the truth is no baseline
     assert "<img" not in text
 
 
@@ -82,7 +80,7 @@ def test_a_killed_evaluation_keeps_what_was_sampled(evaluated, tiny_run):
     assert len(files) > 30
     lost = {
         next(p for p in sorted(files) if p.name.startswith(name))
-        for name in ("synthetic_story-gill-", "linear_mapper-01001-", "scores-")
+        for name in ("told_story-gill-", "linear_mapper-01001-", "scores-")
     }
     kept = {p: p.stat().st_mtime_ns for p in files if p not in lost}
     for path in lost:
@@ -127,14 +125,14 @@ def test_states_of_a_single_caption_are_the_stored_ones(tiny_run, served):
 
 
 def test_evaluated_models_share_one_interface(served, tmp_path):
-    engine, stored, known = served
+    engine, stored, _ = served
     folder = tmp_path / "My Pipeline"
     engine.generator.pipeline.save_pretrained(folder)
     names = ["gill", "generator", "retrieval", "truth"]
-    models = evaluated_models(engine, stored, names, [str(folder)], ConsoleLog())
+    pipelines, mappers = [str(folder)], {"linear_mapper": engine.mapper}
+    models = evaluated_models(engine, stored, names, pipelines, ConsoleLog(), mappers)
     assert [m.name for m in models] == [*names, "my_pipeline"]
-    images, _ = described_images(known)
-    made = stories(images, 2, 0)
+    made = told_stories(2)
     states = torch.randn(2, 2, 32)
     for model in models:
         sample = model.prepare(made.cases, "5 captions", states)
@@ -161,7 +159,7 @@ def test_fid_is_the_distance_of_its_networks_features(tiny_run, evaluated, serve
         tiny_run.artifacts["adapters"],
     ).first(context.config.images)
     networks = MetricNetworks(stand_in=None, inception=network, lpips=None, clip=None)
-    suite = GenerationSuite(engine, {}, held_out, stored, networks)
+    suite = GenerationSuite(engine, {}, held_out, stored, networks, held_out.targets[0])
     sets = suite.sample(context.config, tmp_path, ConsoleLog())[0]
     seed = context.config.seed * 100_003
     sampled = engine.sample(held_out.targets, [seed + i for i in range(len(held_out))])
@@ -173,7 +171,7 @@ def test_fid_is_the_distance_of_its_networks_features(tiny_run, evaluated, serve
 def test_the_contexts_are_written_down(evaluated):
     context, metrics = evaluated
     found = json.loads((context.out / "contexts.json").read_text())
-    assert {r["suite"] for r in found["rows"]} == {"synthetic_story", "synthetic_dialogue"}
+    assert {r["suite"] for r in found["rows"]} == {"told_story", "shown_story", "told_dialogue"}
     first = found["rows"][0]
     name = f"{first['suite']}_{first['model']}_{slug(first['context'])}_image_similarity"
     assert first["mean"]["image_similarity"] == metrics[name]

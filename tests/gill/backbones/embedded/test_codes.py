@@ -1,10 +1,16 @@
 import pytest
 import torch
 
-from gill.backbones.embedded.codes import TruthCodes, TruthSizes, code_accuracy, code_loss
+from gill.backbones.embedded.codes import (
+    TruthCodes,
+    TruthSizes,
+    code_accuracy,
+    code_loss,
+    swapped_groups,
+)
 
-SIZES = TruthSizes(objects=21, numbers=3, sizes=4, arrangements=13, grounds=18)
-CODES = TruthCodes(SIZES, 128)
+SIZES = TruthSizes(objects=21, numbers=3, sizes=4, arrangements=13, grounds=18, width=128)
+CODES = TruthCodes(SIZES)
 
 
 def truths(count):
@@ -23,7 +29,7 @@ def test_rows_are_normalised_and_made_of_their_classes():
     plain = CODES.objects[o] + CODES.numbers[n] + CODES.sizes[s] + CODES.tags[1]
     expected = (plain - plain.mean()) / plain.std(unbiased=False)
     assert torch.allclose(rows[2, 1], expected, atol=1e-4)
-    assert torch.equal(rows, TruthCodes(SIZES, 128)(truth))  # fixed by its seed
+    assert torch.equal(rows, TruthCodes(SIZES)(truth))  # fixed by its seed
 
 
 def test_what_is_not_said_adds_nothing():
@@ -64,3 +70,15 @@ def test_every_factor_changes_its_own_row_only(column):
     changed = (CODES(truth) != CODES(other)).any(-1)[0]
     row = 3 if column == 9 else 4 if column == 10 else column // 3
     assert changed.nonzero().flatten().tolist() == [row]
+
+
+def test_swapped_groups_are_another_order_of_the_same_two():
+    truth = truths(60)
+    truth[:, (0, 3)] = truth[:, (0, 3)].clamp(min=1)
+    truth[:20, 3:6] = torch.tensor([0, -1, -1])  # one group
+    other = swapped_groups(truth)
+    assert torch.equal(other[:20], truth[:20])
+    assert torch.equal(other[20:, :3], truth[20:, 3:6])
+    assert torch.equal(other[20:, 3:6], truth[20:, :3])
+    assert torch.equal(other[:, 6:], truth[:, 6:])
+    assert torch.equal(swapped_groups(other), truth)

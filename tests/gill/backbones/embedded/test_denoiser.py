@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from gill.backbones.embedded.denoiser import MovingAverage, sample_latents, velocity_loss
+from gill.backbones.embedded import denoiser
+from gill.backbones.embedded.denoiser import (
+    SHRUNK,
+    STRAY,
+    UNSURE_OF_CAPTION,
+    UNSURE_OF_ORDER,
+    MovingAverage,
+    sample_latents,
+    unsure,
+    velocity_loss,
+)
 from gill.backbones.image_generator import new_sampler, new_scheduler
 from gill.backbones.testing import micro_models
 
@@ -68,3 +78,39 @@ def test_guidance_of_one_asks_nothing_of_the_empty_caption(unet):
             sample_latents(unet, new_sampler(), rows, empty, 0, 2, guidance) for empty in empties
         )
         assert torch.allclose(one, other, atol=1e-4) == equal
+
+
+def test_rows_of_a_mapper_that_is_not_sure_are_mixtures_of_known_shares(monkeypatch):
+    monkeypatch.setattr(denoiser, "UNSURE_OF_CAPTION", 0.0)
+    torch.manual_seed(0)
+    count = 20_000
+    rows = torch.zeros(count, 1, 2)
+    rows[:, 0, 0] = 1.0  # one order along the first axis, the other along the second
+    swapped = rows.flip(-1)
+    mixed = unsure(rows, swapped)[:, 0]
+    torch.testing.assert_close(mixed.sum(1), torch.ones(count))
+    share = mixed[:, 0][mixed[:, 1] > 0]
+    assert len(share) / count == pytest.approx(UNSURE_OF_ORDER, abs=0.01)
+    assert float(share.mean()) == pytest.approx(2 / 3, abs=0.01)  # of the density 2w
+    # Of mixtures with the other share, as many are of the other order as their share says.
+    like = (share > 0.7).sum() / ((share > 0.7).sum() + (share < 0.3).sum())
+    assert float(like) == pytest.approx((1 - 0.49) / (1 - 0.49 + 0.09), abs=0.02)
+
+
+def test_a_caption_that_a_mapper_is_not_sure_of_is_drawn_to_the_mean_and_strays_within_the_rows():
+    torch.manual_seed(0)
+    count = 2000
+    rows = torch.zeros(count, 1, 4)
+    rows[:, 0, :2] = torch.randn(count, 2) * torch.tensor([3.0, 1.0])
+    rows[:, 0, 2] = 5.0  # the same in all
+    found = unsure(rows, rows)
+    moved = (found - rows).abs().amax((1, 2)) > 1e-3
+    assert float(moved.float().mean()) == pytest.approx(UNSURE_OF_CAPTION, abs=0.03)
+    # Nothing strays in directions that rows do not have, and more in those that they have.
+    torch.testing.assert_close(found[..., 2:], rows[..., 2:], atol=1e-4, rtol=0)
+    x, y = rows[moved, 0, :2], found[moved, 0, :2]
+    kept = (x * y).mean(0) / x.square().mean(0)
+    torch.testing.assert_close(kept, torch.full((2,), 1 - SHRUNK / 2), atol=0.06, rtol=0)
+    spread = (y - kept * x).square().mean(0) / x.var(0)
+    expected = STRAY**2 / 3 + SHRUNK**2 / 12  # of the noise, and of how much is kept
+    torch.testing.assert_close(spread, torch.full((2,), expected), atol=0.08, rtol=0)

@@ -1,17 +1,60 @@
-"""Features of the embedded image-text model."""
+"""The heads of the embedded image-text model and how they are trained."""
+
+import math
 
 import torch
+from torch import nn
 
-from gill.backbones.embedded.heads import image_features
+from gill.backbones.embedded.heads import (
+    ProjectionHeads,
+    batch_indices,
+    heads_trainer,
+    image_features,
+)
+from gill.training import Optimization
 
 
-def test_quadrants_are_means_of_their_quarters():
-    class Trunk:
-        def forward_features(self, x):
-            return x
+def test_scores_are_scaled_cosines():
+    heads = ProjectionHeads(2, 2, 2)
+    with torch.no_grad():
+        heads.image.weight.copy_(torch.eye(2))
+        heads.text.weight.copy_(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+        heads.logit_scale.fill_(math.log(10))
+    image, text = torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 2.0], [5.0, 0.0]])
+    torch.testing.assert_close(heads(image, text), torch.tensor([[6.0, 8.0]]))
+    with torch.no_grad():
+        heads.logit_scale.fill_(9.0)  # the scale is capped at 100
+    torch.testing.assert_close(heads(image, text), torch.tensor([[60.0, 80.0]]))
 
-    maps = torch.randn(2, 3, 4, 4)
-    found = image_features(Trunk(), maps)
-    quarters = [maps[:, :, y : y + 2, x : x + 2].mean((2, 3)) for y in (0, 2) for x in (0, 2)]
-    assert torch.allclose(found["quadrants"], torch.cat(quarters, 1), atol=1e-6)
-    assert torch.allclose(found["pooled"], maps.mean((2, 3)), atol=1e-6)
+
+def test_training_brings_pairs_together():
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(64, 8, generator=generator)
+    text = image @ torch.randn(8, 6, generator=generator)
+    torch.manual_seed(0)
+    heads = ProjectionHeads(8, 6, 4)
+    config = Optimization(steps=60, learning_rate=1e-2)
+    trainer = heads_trainer(heads, image, text, config, noise=0.01)
+    batches = batch_indices(64, 32, 0, 0)
+    losses = [float(report.losses["loss"]) for report in trainer.run(batches)]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_each_epoch_has_every_row_once_in_an_order_of_its_own():
+    batches = batch_indices(12, 4, seed=3, start=0)
+    epochs = [torch.cat([next(batches) for _ in range(3)]) for _ in range(2)]
+    assert all(sorted(epoch.tolist()) == list(range(12)) for epoch in epochs)
+    assert not torch.equal(*epochs)
+    later = batch_indices(12, 4, seed=3, start=4)
+    assert torch.equal(next(later), epochs[1][4:8])
+
+
+def test_quadrants_are_means_of_quarters():
+    class Trunk(nn.Module):
+        def forward_features(self, pixels):
+            return pixels
+
+    pixels = torch.arange(16.0).view(1, 1, 4, 4)
+    found = image_features(Trunk(), pixels)
+    assert found["pooled"].tolist() == [[7.5]]
+    assert found["quadrants"].tolist() == [[2.5, 4.5, 10.5, 12.5]]
