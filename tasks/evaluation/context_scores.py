@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,13 +32,20 @@ class ContextScores:
     images: list[bytes]
 
     def mean(self, measure: str) -> float:
-        """Mean over cases and seeds."""
-        return float(self.values[measure].nanmean())
+        """Mean over cases and seeds; nan where no case has the measure, such as an order."""
+        return float(self.values[measure].nanmean()) if measure in self.values else math.nan
 
     def deviation(self, measure: str) -> float:
         """Standard deviation, over seeds, of the mean over cases; 0 with one seed."""
+        if measure not in self.values:
+            return math.nan
         means = self.values[measure].nanmean(1)
         return float(means.std()) if len(means) > 1 else 0.0
+
+
+def measures_of(rows: Sequence[ContextScores]) -> list[str]:
+    """The measures that any of some scores has."""
+    return list(dict.fromkeys(measure for row in rows for measure in row.values))
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ class GenerationSuite:
                 difference = sets[GILL].values[TO_TRUE] - made.values[TO_TRUE]
                 scores |= _mean(f"gill_minus_{name}_image_image", difference)
                 for measure in MEASURES:
-                    if measure in made.values:
+                    if measure in made.values and measure in sets[GILL].values:
                         difference = sets[GILL].values[measure] - made.values[measure]
                         scores |= _mean(f"gill_minus_{name}_{measure}", difference)
         true = scorer.project(features).cpu()

@@ -13,7 +13,13 @@ from gill.evaluation.published import (
     STORY_CONTEXTS,
     VIST,
 )
-from tasks.evaluation.context_scores import SIMILARITY, ContextScores, Difference, differences
+from tasks.evaluation.context_scores import (
+    SIMILARITY,
+    ContextScores,
+    Difference,
+    differences,
+    measures_of,
+)
 from tasks.evaluation.generated_images import TO_TRUE
 from tasks.evaluation.rendering import Section, Table
 
@@ -116,14 +122,14 @@ def _suite(suite: str, rows: Sequence[ContextScores]) -> Section:
             [(model, *(_cell(found.get(context), measure) for context in contexts))
              for model, found in by_model.items()],
         )
-        for measure in rows[0].values
+        for measure in measures_of(rows)
     ]  # fmt: skip
     note = f"{cases} cases, {seeds} seeds; brackets hold the deviation over seeds of the mean."
     return Section(f"{_TITLES[suite]}, here", [note], tables)
 
 
 def _cell(row: ContextScores | None, measure: str) -> str | None:
-    if row is None:
+    if row is None or measure not in row.values:
         return None
     return f"{row.mean(measure):.3f} ({row.deviation(measure):.4f})"
 
@@ -186,7 +192,7 @@ def context_plot(rows: Sequence[ContextScores]) -> Figure:
     """A panel for each measure: means over the contexts; bars are deviations over seeds."""
     from matplotlib.figure import Figure
 
-    measures = list(rows[0].values)
+    measures = measures_of(rows)
     figure = Figure(figsize=(4.5 * len(measures), 3.4), layout="constrained")
     panels = figure.subplots(1, len(measures), squeeze=False)[0]
     for axes, measure in zip(panels, measures, strict=True):

@@ -1,61 +1,60 @@
 """Which stories and dialogues a recipe's suites have, and what is said where there are none."""
 
+import json
+
 import pytest
-from small_store import SmallStore
+from PIL import Image
 from trained_tiny import RecordingLog
 
 from data.benchmarks.contexts import ContextError
 from tasks.config.evaluation import ContextsConfig, EvaluateConfig
-from tasks.evaluation.context_cases import described_images, read_cases
-
-STYLED = [f"thing {i}, red, clip art of fruit" for i in range(5)]
+from tasks.evaluation.context_cases import read_cases
 
 
-@pytest.fixture
-def images(tmp_path):
-    """Of a test split with six described images, one with no style and one story's worth."""
-    captions = [*STYLED, "pear, green, emoji of fruit", "a photograph of a dog"]
-    return SmallStore(tmp_path, {"train": ["x", "y"], "test": captions}).images
+def cases(log=None, cases=9, files=None, **changes):
+    contexts = ContextsConfig(cases=cases, **(files or {}))
+    return read_cases(EvaluateConfig(contexts=contexts, **changes), log or RecordingLog())
 
 
-def cases(images, log=None, cases=9, **changes):
-    config = EvaluateConfig(contexts=ContextsConfig(cases=cases), **changes)
-    return read_cases(config, images, log or RecordingLog())
-
-
-def test_captions_of_the_test_split_are_taken_apart(images):
-    known, skipped = described_images(images)
-    assert [item.image.name for item in known] == [f"test/{i}" for i in range(6)]
-    assert (known[5].title, known[5].style, known[5].theme) == ("pear", "emoji", "fruit")
-    assert skipped == {"no style": 1}
-
-
-def test_synthetic_contexts_count_what_is_left_out(images):
+def test_the_grammar_gives_told_and_shown_stories_and_dialogues():
     log = RecordingLog()
-    found = cases(images, log, suites=("synthetic_contexts",))
-    assert list(found) == ["synthetic_story", "synthetic_dialogue"]
-    assert {case.key for case in found["synthetic_story"].cases} == {f"test/{i}" for i in range(5)}
-    few = "fewer than five images of its style"
-    assert found["synthetic_story"].skipped == {few: 1, "no style": 1}
-    assert len(found["synthetic_dialogue"].cases) == 6
-    assert log.notes == [
-        f"synthetic_story: 5 cases, skipped {{'{few}': 1, 'no style': 1}}",
-        "synthetic_dialogue: 6 cases, skipped {'no style': 1}",
-    ]
+    found = cases(log, suites=("synthetic_contexts",))
+    assert {name: len(made.cases) for name, made in found.items()} == {
+        "told_story": 9,
+        "shown_story": 9,
+        "told_dialogue": 9,
+    }
+    assert log.notes == [f"{name}: 9 cases, skipped none" for name in found]
+    longest = {name: list(made.cases[0].contexts)[-1] for name, made in found.items()}
+    assert longest == {
+        "told_story": "5 captions, 4 images",
+        "shown_story": "5 captions, 4 images",
+        "told_dialogue": "10 rounds",
+    }
 
 
-def test_a_recipe_without_contexts_has_none(images):
-    assert cases(images, suites=("captioning", "retrieval")) == {}
+def test_a_recipe_without_contexts_has_none():
+    assert cases(suites=("captioning", "retrieval")) == {}
 
 
-def test_at_most_so_many(images):
-    found = cases(images, suites=("synthetic_contexts",), cases=2)
-    assert [len(made.cases) for made in found.values()] == [2, 2]
+def test_at_most_so_many():
+    found = cases(suites=("synthetic_contexts",), cases=2)
+    assert [len(made.cases) for made in found.values()] == [2, 2, 2]
 
 
 def test_no_usable_case_says_why(tmp_path):
-    images = SmallStore(tmp_path, {"test": ["a dog", "a cat"]}).images
-    with pytest.raises(
-        ContextError, match=r"synthetic_story has no usable case \(\{'no style': 2\}"
-    ):
-        cases(images, suites=("synthetic_contexts",))
+    """A story of five sentences whose images are nowhere."""
+    rows = [
+        [{"story_id": "1", "photo_flickr_id": str(i), "worker_arranged_photo_order": i,
+          "original_text": "A day out.", "text": "a day out ."}]
+        for i in range(5)
+    ]  # fmt: skip
+    (tmp_path / "stories.json").write_text(json.dumps({"annotations": rows}))
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 6)).save(tmp_path / "images" / "another.png")
+    files = {
+        "vist_stories": str(tmp_path / "stories.json"),
+        "vist_images": str(tmp_path / "images"),
+    }
+    with pytest.raises(ContextError, match=r"vist has no usable case \(\{'.*': 1\}"):
+        cases(suites=("vist",), files=files)

@@ -1,9 +1,18 @@
 """Means, deviations and paired differences of models on contexts, by hand."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
-from tasks.evaluation.context_scores import ContextScores, context_metrics, differences
+from tasks.evaluation.context_scores import (
+    ContextScores,
+    context_metrics,
+    differences,
+    measures_of,
+)
+from tasks.evaluation.report_sections import context_plot, context_scores
 
 
 def row(model, context, values):
@@ -35,3 +44,19 @@ def test_means_deviations_and_paired_differences_by_hand():
     assert metrics[against] == pytest.approx(0.1)
     assert metrics[f"{against}_se"] == pytest.approx(0.02**0.5 / 2**0.5)
     assert len(differences(rows)) == 2
+
+
+def test_a_measure_that_only_some_have_is_shown_for_those():
+    """Of images in which two things are never both there, no order can be told."""
+    one, other = (row(model, "5 captions", [[0.1, 0.3]]) for model in ("gill", "linear"))
+    one.values["order"] = torch.tensor([[1.0, float("nan")]])
+    rows = [other, one]
+    assert measures_of(rows) == ["image_similarity", "order"]
+    assert one.mean("order") == 1.0
+    assert math.isnan(other.mean("order"))
+    assert math.isnan(other.deviation("order"))
+    assert [d.measure for d in differences(rows)] == ["image_similarity"]
+    assert [axes.get_title() for axes in context_plot(rows).axes] == ["image similarity", "order"]
+    suite = [replace(made, suite="told_story", keys=["a"], texts=["x"]) for made in rows]
+    table = context_scores(suite)[-1].tables[-1]
+    assert [r[1:] for r in table.rows] == [(None,), ("1.000 (0.0000)",)]
