@@ -32,6 +32,7 @@ def map_shards(
     convert: Convert | Sequence[Convert],
     shards: Sequence[str] = (),
     workers: WorkerGroup | None = None,
+    curve: str = "rows",
 ) -> dict[str, float]:
     """Write ``convert(shard)`` for each shard of ``source`` under the same name in ``target``.
 
@@ -42,6 +43,7 @@ def map_shards(
     Args:
         convert: one function, or one for each device: each takes the next shard when it is free.
         shards: names of those to convert; empty for all.
+        curve: how the curves of rate and count are called: a second pass of a stage has its own.
 
     Returns:
         Rows, rows a second of this process, bytes, and the shards that were already there.
@@ -58,7 +60,7 @@ def map_shards(
     for position, name in enumerate(_written(converts, source, target, todo)):
         done += rows[name]
         speed = (done - resumed) / max(1e-9, time.monotonic() - began)
-        log.metrics({"rows_per_second": speed, "rows_done": done}, position)
+        log.metrics({f"{curve}_per_second": speed, f"{curve}_done": done}, position)
         log.progress(done, total, unit, resumed=resumed)
     workers.barrier()
     return {

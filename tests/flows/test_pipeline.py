@@ -96,12 +96,16 @@ def test_every_stage_is_recorded(var_of_finished):
 def test_the_gallery_has_its_images(var_of_finished):
     run_id = summary()["stages"]["evaluate"]["mlflow_run_id"]
     artifacts = {a.path for a in mlflow_runs.client().list_artifacts(run_id)}
-    assert "gallery.json" in artifacts
-    path = mlflow_runs.client().download_artifacts(run_id, "gallery.json")
-    table = json.loads(Path(path).read_text())
-    wanted = {"prompt", "true image", "retrieved", "gill", "decision", "linear_mapper"}
-    assert wanted <= set(table["columns"])
-    assert len(table["data"]) == 4
+    wanted = {
+        "gallery": {"prompt", "true image", "retrieved", "gill", "linear_mapper"},
+        "decisions": {"prompt", "gill", "retrieved", "decision", "votes say"},
+    }
+    assert {"contact_sheet.png", *(f"{name}.json" for name in wanted)} <= artifacts
+    for name, columns in wanted.items():
+        path = mlflow_runs.client().download_artifacts(run_id, f"{name}.json")
+        table = json.loads(Path(path).read_text())
+        assert columns <= set(table["columns"])
+        assert len(table["data"]) == 4
 
 
 def test_again_reuses_everything(var_of_finished):

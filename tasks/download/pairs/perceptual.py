@@ -38,7 +38,9 @@ def write_hashes(images: ImageShards, out: Path, log: StageLog) -> Path:
     """Write ``hashes/<shard>`` of every image shard; returns the folder."""
     target = out / ClipFeatures.HASHES
     with ThreadPoolExecutor(os.cpu_count(), "hash") as pool:
-        map_shards(log, images.folder, target, "hashed images", partial(_convert, pool))
+        map_shards(
+            log, images.folder, target, "hashed images", partial(_convert, pool), curve="hashed"
+        )
     return target
 
 

@@ -87,7 +87,7 @@ def drop_dissimilar(
 
     target, names = out / ClipFeatures.KEPT, images.names("train")
     converts = [partial(convert, encoder) for encoder in encoders]
-    map_shards(log, images.folder, target, "compared pairs", converts, names)
+    map_shards(log, images.folder, target, "compared pairs", converts, names, curve="compared")
     tables = [read_table(target / name, ["similarity", "kept"]) for name in names]
     kept = np.concatenate([table.column("kept").to_numpy() for table in tables])
     dropped = int(np.count_nonzero(~kept))

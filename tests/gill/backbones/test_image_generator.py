@@ -197,7 +197,7 @@ def generator():
 
 
 def test_a_generated_image_depends_on_its_seed_and_prompt_alone(generator):
-    embeds = generator.encode_text(["red apple", "flag of france", "cat"])
+    embeds = generator.encode_text(["a cat on a beach", "two apples in a meadow", "a rocket"])
     assert embeds.shape == (3, generator.num_tokens, generator.dim) == (3, 5, 256)
     together = generator.generate(embeds, [1, 2, 3], 3.0, 3)
     assert together.shape == (3, 3, 64, 64)

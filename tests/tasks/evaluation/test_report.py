@@ -42,8 +42,8 @@ def test_parts_and_the_papers_figures_stand_in_every_report(report, tmp_path):
 
 
 def test_sections_come_in_the_order_of_reading(report, tmp_path):
-    report.gallery({"prompt": ["a cat"], "image": [small_file(3)]})
-    report.contexts([row("vist", "gill"), row("synthetic_story", "gill")])
+    report.gallery("gallery", {"prompt": ["a cat"], "image": [small_file(3)]})
+    report.contexts([row("vist", "gill"), row("told_story", "gill")])
     report.write({"caption_bleu_1": 0.5})
     text = (tmp_path / "report.md").read_text()
     titles = [line[3:] for line in text.splitlines() if line.startswith("## ")]
@@ -51,16 +51,16 @@ def test_sections_come_in_the_order_of_reading(report, tmp_path):
         "Captioning",
         "VIST: the last image of a story, published",
         "VIST, here",
-        "Context study in the form of VIST (images of the test split), here",
+        "Stories whose cast is told (embedded world), here",
         "Does context help?",
         "The paper's findings",
-        "Held-out captions",
+        "Held-out captions: images by what they are made from",
         "VIST: images",
         "VIST: the worst",
-        "Context study in the form of VIST (images of the test split): images",
-        "Context study in the form of VIST (images of the test split): the worst",
+        "Stories whose cast is told (embedded world): images",
+        "Stories whose cast is told (embedded world): the worst",
     ]
-    assert set(report.log.figures) == {"vist", "synthetic_story"}
+    assert set(report.log.figures) == {"vist", "told_story"}
 
 
 def test_a_gallery_is_cut_to_its_shortest_column_and_to_a_dozen(report, tmp_path):

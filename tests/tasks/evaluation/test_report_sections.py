@@ -70,7 +70,7 @@ def test_decisions_stand_beside_people_and_baselines():
 
 
 def test_the_papers_stories_come_first_and_a_missing_suite_is_said():
-    sections = context_scores([row("gill", "1 caption", [[0.5, 0.7]], suite="synthetic_story")])
+    sections = context_scores([row("gill", "1 caption", [[0.5, 0.7]], suite="told_story")])
     assert [r[0] for r in sections[0].tables[0].rows] == list(VIST)
     assert sections[1].paragraphs == ["VIST was not part of this run (evaluate.suites)."]
     assert len(context_scores([row("gill", "1 caption", [[0.5, 0.7]])])) == 2
