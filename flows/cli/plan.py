@@ -45,8 +45,9 @@ def plan(
     from flows.pipeline import dag
     from flows.rehearsal.record import with_rehearsed
     from tasks.inference.sources import LoadError
+    from tasks.parts.checks import host_memory
     from tasks.runner.dag import plan as planned_stages
-    from tasks.runner.planning import check_room_to_make, explain
+    from tasks.runner.planning import check_memory_to_hold, check_room_to_make, explain
 
     problems = (SourceError, LoadError, DamagedArtifactError, OSError)
     with as_command_error(*problems), private_files():
@@ -56,6 +57,7 @@ def plan(
     print(shown if as_json else _table(found, recipe))
     with as_command_error(OSError):
         check_room_to_make(found)
+        check_memory_to_hold(found, host_memory())
     return WORK if any(stage.status != "reuse" for stage in found) else 0
 
 
@@ -87,10 +89,9 @@ def _table(found: list[StagePlan], recipe: str) -> str:
 
 
 def _summed(found: list[StagePlan], recipe: str) -> Iterator[str]:
-    """The time in all, how to know it where it is not known, and memory that there is not."""
+    """The time in all, and how to know it where it is not known."""
     from flows.rehearsal.report import duration
     from flows.rehearsal.sizes import REHEARSALS
-    from tasks.parts.checks import host_memory
 
     todo = [stage for stage in found if stage.status != "reuse"]
     if not todo:
@@ -104,12 +105,6 @@ def _summed(found: list[StagePlan], recipe: str) -> Iterator[str]:
         yield "~: of the last rehearsal on this machine (`gill rehearse`)"
     elif unknown and recipe in REHEARSALS:
         yield f"`gill rehearse --recipe {recipe}` measures what it will take here"
-    most = max(todo, key=lambda stage: stage.host or 0.0)
-    if (most.host or 0.0) > (there := host_memory()):
-        yield (
-            f"{most.stage} holds {(most.host or 0.0) / 1e9:.1f} GB and this machine has "
-            f"{there / 1e9:.1f} GB of memory"
-        )
 
 
 def _figure(value: float | None, unit: float, unknown: str, rehearsed: bool) -> str:

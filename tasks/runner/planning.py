@@ -223,3 +223,26 @@ def check_room_to_make(plans: list[StagePlan]) -> None:
     """
     wanted = sum(plan.wanted for plan in plans)
     check_room(store_folder(), wanted, "what is to be made, as far as earlier work tells")
+
+
+class MemoryShortError(OSError):
+    """The machine has less memory than a stage of the plan holds."""
+
+
+def check_memory_to_hold(plans: Sequence[StagePlan], there: float) -> None:
+    """See that the host has the memory that each stage to be made held the last time.
+
+    Args:
+        there: bytes of memory that the machine has.
+
+    Raises:
+        MemoryShortError: it has not; says which stage holds most.
+    """
+    made = [plan for plan in plans if plan.status != "reuse" and plan.host is not None]
+    most = max(made, key=lambda plan: plan.host or 0.0, default=None)
+    if most is not None and (most.host or 0.0) > there:
+        raise MemoryShortError(
+            f"{most.stage} holds {(most.host or 0.0) / 1e9:.1f} GB, as earlier work tells, and "
+            f"this machine has {there / 1e9:.1f} GB of memory; lower the stage's batch size, or "
+            "run it on a larger machine"
+        )

@@ -11,7 +11,13 @@ from flows.pipeline import dag
 from flows.recipes import resolve
 from tasks.runner import room
 from tasks.runner.dag import plan
-from tasks.runner.planning import NEVER, check_room_to_make, explain
+from tasks.runner.planning import (
+    NEVER,
+    MemoryShortError,
+    check_memory_to_hold,
+    check_room_to_make,
+    explain,
+)
 from tasks.runner.room import DiskFullError
 
 
@@ -118,3 +124,15 @@ def test_missing_room_is_counted(trained_var, monkeypatch):
         check_room_to_make(found)
     monkeypatch.setattr(room, "free_bytes", lambda _: wanted)
     check_room_to_make(found)
+
+
+def test_missing_memory_is_of_what_is_to_be_made(trained_var):
+    found = [replace(plan, host=2e9) for plan in plans(mapper__learning_rate=0.5).values()]
+    found = [replace(plan, host=9e9) if plan.stage == "mapper" else plan for plan in found]
+    check_memory_to_hold(found, 9e9)
+    told = r"mapper holds 9\.0 GB, .* has 8\.0 GB of memory; lower the stage's batch size"
+    with pytest.raises(MemoryShortError, match=told):
+        check_memory_to_hold(found, 8e9)
+    there = [replace(plan, status="reuse") for plan in found]
+    check_memory_to_hold(there, 1.0)
+    check_memory_to_hold([replace(plan, host=None) for plan in found], 1.0)
