@@ -282,12 +282,12 @@ def test_a_stopped_flow_takes_its_temporary_server_along(tmp_path, var, how):
 
 
 def test_first_runs_at_once_make_each_stage_once_and_leave_no_server(tmp_path, var):
-    runs = [started(tmp_path, var) for _ in range(3)]
-    with ThreadPoolExecutor(3) as pool:  # a full pipe would stop a run that others wait for
+    runs = [started(tmp_path, var) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:  # a full pipe would stop a run that others wait for
         said = [out for out, _ in pool.map(subprocess.Popen.communicate, runs)]
-    assert [run.returncode for run in runs] == [0, 0, 0], "\n".join(x[-2000:] for x in said)
+    assert [run.returncode for run in runs] == [0, 0], "\n".join(x[-2000:] for x in said)
     ended = [json.loads(path.read_text()) for path in (var / "runs").glob("*.json")]
-    assert [run["state"] for run in ended] == ["completed"] * 3
+    assert [run["state"] for run in ended] == ["completed"] * 2
     made = Counter(name for run in ended for name in ran(run))
     assert made == Counter(list(dag("staged").stages))
     recorded = mlflow_runs.client().search_runs([mlflow_runs.experiment_id()])
