@@ -12,22 +12,20 @@ import logging
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-STEPS = ("autoencoder", "decoder", "parser", "reader", "generator", "heads", "ship")
-IMAGES = 5_000_000  # that the generator sees: half a day of one core for each million
+from tasks.embedded_training.generator import IMAGES
+from tasks.embedded_training.steps import STEPS, run_step
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def step(name: str, images: int) -> dict[str, float]:
     """Run one step of ``tasks.embedded_training`` and print what it reports."""
-    from tasks.embedded_training.steps import run_step
-
     found = run_step(name, images=images)
     print(name, found)
     return found
 
 
 @flow(name="backbones", log_prints=True, persist_result=False)
-def backbones(steps: tuple[str, ...] = STEPS, images: int = IMAGES) -> None:
+def backbones(steps: tuple[str, ...] = tuple(STEPS), images: int = IMAGES) -> None:
     """Autoencoder, text layers, reader, generator, heads, then the shipped files."""
     for name in steps:
         if name not in STEPS:
@@ -39,7 +37,7 @@ def backbones(steps: tuple[str, ...] = STEPS, images: int = IMAGES) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     parser = argparse.ArgumentParser(prog="python -m flows.backbones", description=__doc__)
-    parser.add_argument("steps", nargs="*", default=STEPS, help=", ".join(STEPS))
+    parser.add_argument("steps", nargs="*", default=tuple(STEPS), help=", ".join(STEPS))
     parser.add_argument("--images", type=int, default=IMAGES, help="that the generator sees")
     given = parser.parse_args()
     backbones(tuple(given.steps), given.images)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from data.scenes.captions import (
+    OPPOSITE,
     RELATION_WORDS,
     SIZE_WORDS,
     ground_words,
@@ -37,7 +38,7 @@ ARRIVALS = (
     "Suddenly there {be} {}.",
     "And look, here {be} {}.",
 )
-JOINED = ("They meet {}.", "With it comes {}.", "Now there {be} {} too.", "Next to it we find {}.")
+JOINED = ("Then {} can be seen.", "Now there {be} {} too.")
 ALONE = ("Nobody else comes along.", "Nothing else is to be seen.", "And that is all there is.")
 TRAVELS = ("Later it all goes on {}.", "The next day {they} {are} {}.", "Soon we see {them} {}.")
 ENDINGS = ("In the end {they} {are} {}.", "Now {they} {are} {}.", "At last we see {them} {}.")
@@ -130,10 +131,9 @@ def _brought_in(forms: tuple[str, ...], words: str, group: Group, draws: Draws) 
 def _joined(first: Group, second: Group, scene: Scene, draws: Draws) -> str:
     """The second of the cast, and how it stands to the first."""
     words = group_words(second, draws)
-    turned = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-    how = draws.choice(RELATION_WORDS[turned[scene.relation]])
+    how = draws.choice(RELATION_WORDS[OPPOSITE[scene.relation]])
     there = f"{words} {how} the {_noun(first)}"
-    return _brought_in(("Then {} can be seen.", "Now there {be} {} too."), there, second, draws)
+    return _brought_in(JOINED, there, second, draws)
 
 
 def _noun(group: Group) -> str:

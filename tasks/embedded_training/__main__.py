@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from tasks.embedded_training.common import FOLDER, logger
+from tasks.embedded_training.generator import IMAGES
 from tasks.embedded_training.steps import STEPS, run_step
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tasks.embedded_training", description=__doc__)
     parser.add_argument("step", choices=tuple(STEPS))
     parser.add_argument("--folder", type=Path, default=FOLDER)
-    parser.add_argument("--images", type=int, default=5_000_000, help="where `generator` ends")
+    parser.add_argument("--images", type=int, default=IMAGES, help="where `generator` ends")
     parser.add_argument(
         "--resume-from-shipped",
         action="store_true",

@@ -20,7 +20,7 @@ from gill.backbones.embedded.captions import ChunkOrder
 from gill.backbones.embedded.codes import swapped_groups
 from gill.backbones.embedded.denoiser import MovingAverage, unsure, velocity_loss
 from gill.backbones.embedded.generator import UNetShape, load_weights, new_unet
-from gill.backbones.embedded.row_denoiser import RowDenoiser, read_through
+from gill.backbones.embedded.row_denoiser import read_through
 from gill.backbones.embedded.text_encoder import TextShape
 from gill.backbones.image_generator import new_scheduler
 from gill.training import Optimization, Trainer
@@ -32,6 +32,7 @@ logger = logging.getLogger("gill.backbones")
 
 BATCH, CHUNK, PASSES = 64, 4096, 6
 LEARNING_RATE = 1e-3
+IMAGES = 5_000_000  # half a day of one core for each million
 CHECKPOINT_EVERY = 512  # updates; about 4 minutes on one core
 MILESTONES = (25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 1_500_000, 2_000_000, 3_000_000)
 
@@ -122,7 +123,7 @@ def new_trainer(unet: Any, average: MovingAverage, empty: Tensor, config: Optimi
 def averaged_unet(path: Path) -> tuple[Any, int]:
     """A UNet with the averaged weights of a checkpoint or milestone, and the images it has seen."""
     state = load(path)
-    unet = read_through(new_unet(UNetShape(), TextShape()), RowDenoiser(new_codes()))
+    unet = read_through(new_unet(UNetShape(), TextShape()), new_codes())
     if "unet" in state:
         unet.load_state_dict(state["unet"])
         return unet.eval(), int(state["images"])
@@ -135,7 +136,7 @@ def averaged_unet(path: Path) -> tuple[Any, int]:
 
 
 def train_generator(
-    folder: Path, images: int = 5_000_000, shipped: Path | None = None
+    folder: Path, images: int = IMAGES, shipped: Path | None = None
 ) -> dict[str, float]:
     """Train until so many images have been seen, from the checkpoint if there is one.
 
@@ -147,7 +148,7 @@ def train_generator(
     chunks = Chunks(folder, order)
     torch.manual_seed(0)
     unet, copy = (
-        read_through(new_unet(UNetShape(), TextShape()), RowDenoiser(chunks.codes)).to(
+        read_through(new_unet(UNetShape(), TextShape()), chunks.codes).to(
             memory_format=torch.channels_last
         )
         for _ in range(2)

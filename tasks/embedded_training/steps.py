@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.embedded_training.autoencoder import train_autoencoder, train_decoder
 from tasks.embedded_training.common import FOLDER, SHIPPED
-from tasks.embedded_training.generator import train_generator
+from tasks.embedded_training.generator import IMAGES, train_generator
 from tasks.embedded_training.heads import train_heads
 from tasks.embedded_training.parser import train_parser
 from tasks.embedded_training.reader import train_reader
@@ -18,15 +18,15 @@ STEPS: dict[str, Callable[..., dict[str, float]]] = {
     "autoencoder": train_autoencoder,
     "decoder": train_decoder,
     "parser": train_parser,
-    "generator": train_generator,
     "reader": train_reader,
+    "generator": train_generator,
     "heads": train_heads,
     "ship": ship,
 }
 
 
 def run_step(
-    name: str, folder: Path = FOLDER, images: int = 5_000_000, resume_from_shipped: bool = False
+    name: str, folder: Path = FOLDER, images: int = IMAGES, resume_from_shipped: bool = False
 ) -> dict[str, float]:
     """Run one step.
 

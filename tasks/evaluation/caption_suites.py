@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+
+import torch
 
 from data.io.atomic import write_json
 from data.scenes.captions import things_in
@@ -14,6 +15,7 @@ from gill.evaluation.captioning import (
     word_frequency_baseline,
 )
 from gill.evaluation.retrieval import recall
+from gill.evaluation.statistics import mean_and_error
 from gill.inference.engine import GillEngine
 from tasks.config.evaluation import EvaluateConfig
 from tasks.evaluation.held_out import HeldOut
@@ -73,8 +75,8 @@ def _objects_named(captions: Sequence[str], truths: Sequence[str]) -> dict[str, 
             values.append(2 * len(said & true) / (len(said) + len(true)))
     if not values:
         return {}
-    error = stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return {"caption_object_f1": fmean(values), "caption_object_f1_se": error}
+    mean, error = mean_and_error(torch.tensor(values, dtype=torch.float64))
+    return {"caption_object_f1": mean, "caption_object_f1_se": error}
 
 
 def score_retrieval(engine: GillEngine, held_out: HeldOut) -> dict[str, float]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gill.evaluation.statistics import mean_and_error
 from tasks.evaluation.baselines import slug
 
 SIMILARITY = "image_similarity"
@@ -100,9 +101,6 @@ def _differences(name: str, what: str, a: ContextScores, b: ContextScores) -> li
     # Of some factors, such as the order of two things, one of them may have no case.
     for measure in [m for m in a.values if m in b.values]:
         values = a.values[measure].mean(0) - b.values[measure].mean(0)
-        values = values[~values.isnan()]  # of cases that have what is measured
-        error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else 0.0
-        found.append(
-            Difference(f"{name}_{measure}", a.suite, what, measure, float(values.mean()), error)
-        )
+        mean, error = mean_and_error(values)  # of cases that have what is measured
+        found.append(Difference(f"{name}_{measure}", a.suite, what, measure, mean, error))
     return found

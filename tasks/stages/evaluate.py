@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from data.artifacts import (
     ClipFeatures,
     Evaluation,
@@ -29,10 +31,17 @@ from tasks.evaluation.metric_networks import MetricNetworks
 from tasks.evaluation.report import Report
 from tasks.evaluation.stored import StoredImages
 from tasks.parts.engine import load_engine
+from tasks.parts.identity import shipped_digests
 from tasks.parts.trained_mapper import load_mapper
 from tasks.runner.context import StageContext
 from tasks.runner.stage import StageDeclaration
 from tasks.tracking.memory import release_memory
+
+
+def _identity(config: EvaluateConfig) -> dict[str, Any]:
+    """The weights of the scene reader, which no other part tells of."""
+    return {"scene_reader": shipped_digests("reader")} if config.metric_networks.scenes else {}
+
 
 STAGE = StageDeclaration(
     version=5,
@@ -40,6 +49,7 @@ STAGE = StageDeclaration(
     headlines=("retrieval_t2i_r1", "retrieval_t2i_r10", "caption_cider", "decision_macro_f1"),
     parts=("language", "vision", "generator"),
     splits=lambda config: ("test", "train") if "captioning" in config.suites else ("test",),
+    identify=_identity,
 )
 HELD_OUT_SUITES = ("captioning", "retrieval", "generation", "decisions")
 

@@ -13,7 +13,7 @@ from torch import nn
 from gill.backbones.embedded.autoencoder import AutoencoderShape, SceneAutoencoder
 from gill.backbones.embedded.codes import TruthCodes, TruthSizes
 from gill.backbones.embedded.reader import ReaderShape, SceneReader
-from gill.backbones.embedded.row_denoiser import RowDenoiser, read_through
+from gill.backbones.embedded.row_denoiser import read_through
 from gill.backbones.embedded.text_encoder import SceneTextEncoder, TextLayers, TextShape
 from gill.backbones.image_generator import ImageGenerator
 from gill.backbones.packages import packaged
@@ -139,7 +139,7 @@ def load_unet(folder: Path, codes: TruthCodes) -> Any:
 
     unet = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
     unet.set_attn_processor(AttnProcessor())
-    return read_through(unet, RowDenoiser(codes))
+    return read_through(unet, codes)
 
 
 def load_reader(folder: Path) -> SceneReader:

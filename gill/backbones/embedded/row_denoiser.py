@@ -30,40 +30,44 @@ class RowDenoiser(nn.Module):
     def __init__(self, codes: TruthCodes) -> None:
         super().__init__()
         self.width = codes.width
-        tables = [
-            *[torch.cat([codes.objects, codes.numbers, codes.sizes])] * GROUPS,
-            codes.arrangements,
-            codes.grounds,
-        ]
-        groups = [len(codes.objects), len(codes.numbers), len(codes.sizes)]
-        self.factors = [*[groups] * GROUPS, [len(codes.arrangements)], [len(codes.grounds)]]
-        for row, table in enumerate(tables):
+        tables = {
+            "group": [codes.objects, codes.numbers, codes.sizes],
+            "arrangement": [codes.arrangements],
+            "ground": [codes.grounds],
+        }
+        self.rows = [*["group"] * GROUPS, "arrangement", "ground"]
+        self.factors = {kind: [len(table) for table in of] for kind, of in tables.items()}
+        for kind, of in tables.items():
+            vectors = torch.cat(of)
             # The tags of other rows are in the way of none, and a mapper may mix them in.
-            parts = torch.linalg.pinv(torch.cat([table, codes.tags]))[:, : len(table)]
-            self.register_buffer(f"vectors_{row}", table.clone(), persistent=False)
-            self.register_buffer(f"parts_{row}", parts.contiguous(), persistent=False)
+            parts = torch.linalg.pinv(torch.cat([vectors, codes.tags]))[:, : len(vectors)]
+            self.register_buffer(f"{kind}_vectors", vectors, persistent=False)
+            self.register_buffer(f"{kind}_parts", parts.contiguous(), persistent=False)
         self.register_buffer("tags", codes.tags.clone(), persistent=False)
         self.tags: Tensor
 
     def forward(self, rows: Tensor) -> Tensor:
         """Denoise a batch, in float32 whatever precision surrounds it."""
         with torch.autocast(rows.device.type, enabled=False):
-            found = [self._scores(rows[:, row].float(), row) for row in range(len(self.factors))]
+            found = [self._scores(rows[:, row].float(), kind) for row, kind in enumerate(self.rows)]
             kinds = one_row_each(torch.stack([scores[0] for scores in found[:GROUPS]], 1))
             for row, scores in enumerate(found[:GROUPS]):
                 scores[0] = kinds[:, row]
-            made = [self._together(scores, row) for row, scores in enumerate(found)]
-            return F.layer_norm(torch.stack(made, 1), (self.width,)).to(rows.dtype)
+            made = [
+                self._together(scores, kind) for scores, kind in zip(found, self.rows, strict=True)
+            ]
+            denoised = torch.stack(made, 1) + self.tags.float()
+            return F.layer_norm(denoised, (self.width,)).to(rows.dtype)
 
-    def _scores(self, values: Tensor, row: int) -> list[Tensor]:
+    def _scores(self, values: Tensor, kind: str) -> list[Tensor]:
         """How far the classes of each factor stand out; the first of each is "not said"."""
-        parts = values @ getattr(self, f"parts_{row}").float()
-        factors = parts.split(self.factors[row], dim=-1)
+        parts = values @ getattr(self, f"{kind}_parts").float()
+        factors = parts.split(self.factors[kind], dim=-1)
         return [SHARPNESS * F.pad(factor, (1, 0), value=LEAST) for factor in factors]
 
-    def _together(self, scores: list[Tensor], row: int) -> Tensor:
+    def _together(self, scores: list[Tensor], kind: str) -> Tensor:
         shares = torch.cat([factor.softmax(-1)[:, 1:] for factor in scores], -1)
-        return shares @ getattr(self, f"vectors_{row}").float() + self.tags[row].float()
+        return shares @ getattr(self, f"{kind}_vectors").float()
 
 
 def one_row_each(scores: Tensor) -> Tensor:
@@ -80,8 +84,8 @@ def one_row_each(scores: Tensor) -> Tensor:
     return scores
 
 
-def read_through(unet: Any, denoiser: RowDenoiser) -> Any:
-    """Let a diffusers UNet read its rows through a denoiser."""
-    unet.encoder_hid_proj = denoiser
+def read_through(unet: Any, codes: TruthCodes) -> Any:
+    """Let a diffusers UNet read its rows through the denoiser of a code."""
+    unet.encoder_hid_proj = RowDenoiser(codes)
     unet.register_to_config(encoder_hid_dim_type="text_proj")
     return unet

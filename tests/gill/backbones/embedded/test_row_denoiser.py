@@ -68,6 +68,6 @@ def test_a_unet_reads_its_rows_through_it():
     with torch.no_grad():
         plain = unet(latents, 3, DENOISER(rows)).sample
         kept = set(unet.state_dict())
-        through = read_through(unet, DENOISER)(latents, 3, rows).sample
+        through = read_through(unet, CODES)(latents, 3, rows).sample
     torch.testing.assert_close(through, plain)
     assert set(unet.state_dict()) == kept  # nothing to be shipped or trained
